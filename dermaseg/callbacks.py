@@ -1,0 +1,105 @@
+"""What training does besides stepping: keep its state safe, and stop when it has gone wrong."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from dermaseg.errors import DermasegError
+from dermaseg.runs import RunFolder, write_atomically, write_csv
+
+__all__ = ["Checkpoint", "StopOnNaN", "TrainingError"]
+
+
+class TrainingError(DermasegError):
+    """A training that cannot go on: the message says why and what to change."""
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Stop at the first epoch or batch whose loss is not a finite number, and say what usually helps."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the running loss."""
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(float(loss)):
+            raise TrainingError(
+                f"the loss became {float(loss)} at step {batch + 1} of an epoch. A smaller learning_rate usually helps, "
+                "or precision='float32'; checkpoints of earlier epochs are kept."
+            )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Write history, state and best model after every epoch, so that an interrupt loses at most the epoch it fell in.
+
+    Files are replaced whole or not at all. The order (history, state, best) lets `restore` mend whatever an interrupt
+    between two of them left behind.
+
+    Args:
+        run: Where to write.
+        monitor: The validation figure that chooses the best epoch; higher is better.
+    """
+
+    def __init__(self, run: RunFolder, *, monitor: str) -> None:
+        super().__init__()
+        self.run = run
+        self.monitor = monitor
+        self.rows: list[dict[str, Any]] = []
+
+    @property
+    def epochs_done(self) -> int:
+        """Whole epochs behind the current state."""
+        return len(self.rows)
+
+    @property
+    def best_path(self) -> Path:
+        """The best epoch's model, in training precision."""
+        return self.run.checkpoints / "best.keras"
+
+    @property
+    def best_row(self) -> dict[str, Any] | None:
+        """The best validated epoch's row of the history; the earliest of equals."""
+        validated = [row for row in self.rows if row.get(self.monitor) not in (None, "")]
+        return max(validated, key=lambda row: float(row[self.monitor]), default=None)
+
+    def restore(self) -> keras.Model | None:
+        """Load the newest state that can be read, with its optimizer; None where there is none."""
+        for path in sorted(self.run.checkpoints.glob("epoch-*.keras"), reverse=True):
+            try:
+                model = keras.saving.load_model(path)
+            except (OSError, ValueError, KeyError, EOFError) as error:
+                warnings.warn(f"{path}: cannot be read ({error}); going back one epoch.", stacklevel=2)
+                continue
+            done = int(path.stem.removeprefix("epoch-"))
+            self.rows = _read_history(self.run.history)[:done]
+            if self.best_row is not None and self.best_row is self.rows[-1]:
+                self._keep_best(path)
+            return model
+        return None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write what the epoch has brought."""
+        self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+        write_csv(self.run.history, self.rows)
+        state = self.run.checkpoints / f"epoch-{epoch + 1:04d}.keras"
+        write_atomically(state, self.model.save)
+        if self.best_row is self.rows[-1]:
+            self._keep_best(state)
+        for older in self.run.checkpoints.glob("epoch-*.keras"):
+            if older != state:
+                older.unlink()
+
+    def _keep_best(self, state: Path) -> None:
+        write_atomically(self.best_path, lambda unfinished: shutil.copyfile(state, unfinished) and None)
+
+
+def _read_history(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,205 @@
+"""The one door for pixels: a file in, an RGB photograph or a 0/1 mask out, or a `DataError` that names the file.
+
+Pillow decodes PNG, JPEG, BMP, TIFF and WebP (of several frames, the first). Cameras and annotation tools write many
+dialects of these, so the rules stand here once:
+
+- **Orientation.** EXIF orientation is applied, to masks too: a phone stores a portrait as a landscape with a note.
+- **Depth.** 16-bit samples are scaled by their full range, `round(v / 257)`; 32-bit integers count as 16-bit ones that
+  sit in a wider type; floats are read as 0..1 when none exceeds 1, else as 0..255. Values outside are an error.
+- **Transparency.** Photographs are composited on white. In masks a transparent pixel is background.
+- **Palettes.** The colour counts, never the index: 402 masks of HAM10000 have an inverted palette, and their raw
+  indices would give inverted masks.
+- **Masks.** A file whose grey values are all 0 or 1 is taken literally, so a uniform 1 is a full mask. Any other file
+  spans 0..255 and is cut at half of that range, which also places the grey seam that a resized or JPEG mask has.
+
+Nothing in Pillow's global state is touched; a reader may run in many threads.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from dermaseg.errors import DataError
+
+__all__ = ["image_size", "read_image", "read_mask", "read_mask_grey", "resize_image", "resize_mask"]
+
+_FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a photograph as 8-bit RGB.
+
+    Args:
+        path: A PNG, JPEG, BMP, TIFF or WebP file of any colour mode.
+        min_size: `(height, width)` that the caller will shrink the picture to, in pixels. A JPEG is then decoded at
+            1/2, 1/4 or 1/8 of its size by shortening its inverse cosine transform, never below `min_size`; the pixels
+            that would have been averaged away are not computed at all. None decodes every pixel.
+
+    Returns:
+        Array of shape `(height, width, 3)`, uint8.
+
+    Raises:
+        DataError: If the file is missing, no image, truncated, empty or larger than Pillow's pixel limit.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (6, 4), 90).save(path)
+        >>> read_image(path).shape, read_image(path)[0, 0].tolist()
+        ((4, 6, 3), [90, 90, 90])
+    """
+    with _opened(path) as image:
+        if min_size is not None:
+            height, width = min_size
+            image.draft("RGB", (height, width) if _is_turned(image) else (width, height))
+        image = ImageOps.exif_transpose(image)
+        if _is_deep(image):
+            grey = _eight_bits(np.asarray(image), path)
+            return np.repeat(grey[..., None], 3, axis=-1)
+        return np.array(_flatten(image, background="white").convert("RGB"))
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read a lesion mask as zeros and ones, whether the file says 0/1, 0/255 or a palette.
+
+    Args:
+        path: An image file; the lesion is the bright part of what a viewer shows.
+
+    Returns:
+        Array of shape `(height, width)`, uint8, 1 on the lesion.
+
+    Raises:
+        DataError: As `read_image` does.
+    """
+    grey = read_mask_grey(path)
+    return grey if grey.max() <= 1 else (grey > 127).astype(np.uint8)
+
+
+def read_mask_grey(path: str | Path) -> np.ndarray:
+    """Read the grey values of a mask before they are cut into zeros and ones.
+
+    Args:
+        path: An image file.
+
+    Returns:
+        Array of shape `(height, width)`, uint8. Integers wider than 8 bits that stay within 0..255, as label editors
+        write them, keep their values.
+
+    Raises:
+        DataError: As `read_image` does.
+    """
+    with _opened(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if not _is_deep(image):
+            return np.array(_flatten(image, background="black").convert("L"))
+        values = np.asarray(image)
+        if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255:
+            return values.astype(np.uint8)
+        return _eight_bits(values, path)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read `(height, width)` in pixels from the header, as `read_image` would return them.
+
+    Raises:
+        DataError: If the file is missing or its header is not that of an image.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        return (width, height) if _is_turned(image) else (height, width)
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a photograph, averaging over the pixels that a smaller one covers.
+
+    Args:
+        image: Shape `(height, width, 3)`, uint8.
+        size: `(height, width)` wanted, in pixels.
+
+    Returns:
+        Array of shape `(*size, 3)`, uint8.
+    """
+    return np.array(_resize(Image.fromarray(image), size))
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize a mask: a new pixel is lesion where at least half of what it covers was.
+
+    The same triangle filter as for photographs keeps outlines in register with them; taking the nearest pixel
+    would move an outline by up to half a source pixel and leave stairs.
+
+    Args:
+        mask: Shape `(height, width)`, zeros and ones.
+        size: `(height, width)` wanted, in pixels.
+
+    Returns:
+        Array of shape `size`, uint8, zeros and ones.
+    """
+    shares = np.asarray(_resize(Image.fromarray(mask.astype(np.uint8) * 255), size))
+    return (shares > 127).astype(np.uint8)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image for a block that decodes it; whatever Pillow raises in there becomes one line on this file."""
+    path = Path(path)
+    if not path.is_file():
+        problem = "is a folder, not an image file" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {problem}. Give the path of a {_FORMATS} file.")
+    too_large = DataError(f"{path} has more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS}. Shrink it.")
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height == 0:
+                raise DataError(f"{path} is an empty picture of {width} by {height} pixels. Replace or remove it.")
+            # Pillow itself only warns up to twice its limit.
+            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+                raise too_large
+            yield image
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise too_large from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not an image. A {_FORMATS} file is needed.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise DataError(f"{path} cannot be decoded: {error}. Fetch the file again or remove it.") from error
+
+
+def _is_turned(image: Image.Image) -> bool:
+    return image.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _eight_bits(values: np.ndarray, path: str | Path) -> np.ndarray:
+    """Scale deep grey values to 0..255 by the rule at the top of this module."""
+    full = 65535.0 if values.dtype.kind in "iu" else 1.0 if values.max() <= 1 else 255.0
+    if not (values.min() >= 0 and values.max() <= full):  # a NaN fails both comparisons
+        raise DataError(
+            f"{path} holds {values.dtype} values from {values.min()} to {values.max()}. "
+            "Integers must lie in 0..65535 and floats in 0..1 or 0..255."
+        )
+    return np.rint(values * (255.0 / full)).astype(np.uint8)
+
+
+def _flatten(image: Image.Image, *, background: str) -> Image.Image:
+    """Put a transparent picture on a plain background."""
+    if not image.has_transparency_data:
+        return image
+    picture = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, background), picture)
+
+
+def _resize(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    return picture.resize((width, height), Image.Resampling.BILINEAR)

@@ -1,0 +1,285 @@
+"""Feed samples to `keras.Model.fit`: the same batches as a `tf.data.Dataset` or as a `keras.utils.PyDataset`.
+
+What a batch holds is a pure function of `(seed, epoch, batch)`. Both kinds of data set only say which batch is next,
+so a run on JAX without TensorFlow sees the pixels that a run on TensorFlow sees, and a resumed run those that the
+interrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dermaseg.data.cache import PixelCache, decode_all
+from dermaseg.data.samples import Samples
+from dermaseg.errors import DataError
+
+__all__ = ["load_arrays", "make_dataset"]
+
+Target = Literal["mask", "label", "both"] | None
+Framework = Literal["auto", "tensorflow", "pydataset"]
+Augmentation = Callable[..., tuple[np.ndarray, np.ndarray | None]]
+
+
+def make_dataset(
+    samples: Samples,
+    *,
+    size: int | tuple[int, int],
+    batch_size: int,
+    target: Target = "mask",
+    augment: Augmentation | None = None,
+    shuffle: bool = False,
+    weights: np.ndarray | None = None,
+    drop_remainder: bool = False,
+    seed: int = 0,
+    initial_epoch: int = 0,
+    cache_dir: str | Path | None = None,
+    framework: Framework = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Any:
+    """Make a data set that `fit`, `evaluate` and `predict` take.
+
+    Every file is decoded here, once, into a `PixelCache`; what cannot be read stops the call and is named. Each pass
+    over the data set is a new epoch with an order and an augmentation of its own.
+
+    Args:
+        samples: The samples of one part of a split.
+        size: Height and width of the batches in pixels, one number for squares.
+        batch_size: Samples a batch.
+        target: `"mask"` for masks `(batch, height, width, 1)` of 0 and 1, `"label"` for integers `(batch,)`,
+            `"both"` for a dictionary of the two under the names of a two-headed model's outputs, None for images alone.
+        augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
+            need it, changes no pixel.
+        shuffle: Draw a new order each epoch.
+        weights: Shape `(samples,)`, not negative: how likely each sample is to be drawn, with replacement, to balance
+            classes. Needs `shuffle`. One epoch still draws as many samples as there are.
+        drop_remainder: Leave out a smaller last batch. XLA compiles a model for every batch size it meets, so training
+            wants True; an evaluation wants every sample.
+        seed: Of the order and the augmentation.
+        initial_epoch: Number of the first pass: what a resumed run gives to `fit` too.
+        cache_dir: Where decoded pixels are kept between runs. None keeps them in a temporary folder.
+        framework: `"auto"` takes `"tensorflow"` where Keras runs on it, else `"pydataset"`.
+        progress: Called as `progress(done, total)` while files are decoded.
+
+    Returns:
+        A `tf.data.Dataset` or a `keras.utils.PyDataset` of `(images, targets)`, or of `images` alone; images are
+        uint8 RGB of shape `(batch, height, width, 3)`.
+
+    Raises:
+        DataError: If a file cannot be read, or a sample lacks the mask or the label that `target` needs.
+        ValueError: If an argument is out of its range.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: a batch holds at least one sample.")
+    if drop_remainder and 0 < len(samples) < batch_size:
+        raise ValueError(
+            f"drop_remainder=True leaves none of {len(samples)} samples with batch_size={batch_size}. "
+            "Make batches smaller."
+        )
+    if framework not in ("auto", "tensorflow", "pydataset"):
+        raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
+    labels = _labels(samples, target)
+    size = _pair(size)
+    batches = _Batches(
+        cache=PixelCache(samples, size=size, masks=target in ("mask", "both"), folder=cache_dir, progress=progress),
+        labels=labels,
+        target=target,
+        count=len(samples),
+        batch_size=batch_size,
+        augment=augment,
+        shuffle=shuffle,
+        probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
+        drop_remainder=drop_remainder,
+        seed=seed,
+    )
+    if framework == "tensorflow" or (framework == "auto" and _keras_runs_on_tensorflow()):
+        return _tf_dataset(batches, initial_epoch)
+    return _py_dataset(batches, initial_epoch)
+
+
+def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target = "mask") -> Any:
+    """Load all samples into memory, as one batch of `make_dataset`.
+
+    Args:
+        samples: The samples.
+        size: Height and width in pixels, one number for squares.
+        target: As for `make_dataset`.
+
+    Returns:
+        `(images, targets)` as NumPy arrays, or `images` where `target` is None.
+
+    Raises:
+        DataError: As `make_dataset` does.
+    """
+    labels, size, with_masks = _labels(samples, target), _pair(size), target in ("mask", "both")
+    images = np.empty((len(samples), *size, 3), np.uint8)
+    masks = np.empty((len(samples), *size, 1), np.uint8) if with_masks else None
+    for row, (image, mask) in enumerate(decode_all(samples, size=size, masks=with_masks)):
+        images[row] = image
+        if masks is not None and mask is not None:
+            masks[row, ..., 0] = mask
+    return _arrange(images, masks, labels, target)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """The content of every batch of every epoch."""
+
+    cache: PixelCache
+    labels: np.ndarray | None
+    target: Target
+    count: int
+    batch_size: int
+    augment: Augmentation | None
+    shuffle: bool
+    probabilities: np.ndarray | None
+    drop_remainder: bool
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size if self.drop_remainder else math.ceil(self.count / self.batch_size)
+
+    @cached_property
+    def order(self) -> Callable[[int], np.ndarray]:
+        """The positions of all samples in the order of an epoch; the last two epochs are remembered."""
+
+        def draw(epoch: int) -> np.ndarray:
+            if not self.shuffle:
+                return np.arange(self.count)
+            rng = np.random.default_rng((self.seed, epoch, 0))
+            if self.probabilities is None:
+                return rng.permutation(self.count)
+            return rng.choice(self.count, self.count, p=self.probabilities)
+
+        return lru_cache(maxsize=2)(draw)
+
+    def read(self, epoch: int, batch: int) -> Any:
+        positions = self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        images, masks = self.cache.read(positions)
+        if self.augment is not None:
+            # The order took 0 in the batch's place.
+            images, masks = self.augment(images, masks, rng=np.random.default_rng((self.seed, epoch, batch + 1)))
+        return _arrange(images, masks, None if self.labels is None else self.labels[positions], self.target)
+
+
+def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
+    import tensorflow as tf
+
+    epoch = initial_epoch - 1
+
+    def numbers() -> Iterator[tuple[int, int]]:
+        nonlocal epoch
+        epoch += 1
+        this_epoch = epoch
+        for batch in range(len(batches)):
+            yield this_epoch, batch
+
+    def flat(epoch: int, batch: int) -> list[np.ndarray]:
+        return tf.nest.flatten(batches.read(int(epoch), int(batch)))
+
+    rows = batches.batch_size if batches.drop_remainder or batches.count % batches.batch_size == 0 else None
+    sample = tf.nest.map_structure(
+        lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), batches.read(0, 0)
+    )
+
+    def read(epoch: Any, batch: Any) -> Any:
+        specs = tf.nest.flatten(sample)
+        tensors = tf.numpy_function(flat, [epoch, batch], [spec.dtype for spec in specs], stateful=False)
+        shaped = [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True)]
+        return tf.nest.pack_sequence_as(sample, shaped)
+
+    number = tf.TensorSpec((), tf.int64)
+    dataset = tf.data.Dataset.from_generator(numbers, output_signature=(number, number))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
+    import keras
+
+    class Dataset(keras.utils.PyDataset):
+        """Batches of `_Batches`, which counts an epoch when its last batch has been taken.
+
+        Keras calls `on_epoch_begin` and `on_epoch_end` also around a batch that it only looks at to build a model.
+        """
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._epoch = initial_epoch
+            self._within = False
+            self._finished = False
+
+        @property
+        def num_batches(self) -> int:
+            return len(batches)
+
+        def __getitem__(self, batch: int) -> Any:
+            self._finished |= self._within and batch == len(batches) - 1
+            return batches.read(self._epoch, batch)
+
+        def __iter__(self) -> Iterator[Any]:
+            self.on_epoch_begin()
+            yield from super().__iter__()
+            self.on_epoch_end()
+
+        def on_epoch_begin(self) -> None:
+            self._epoch += self._finished
+            self._finished = False
+            self._within = True
+
+        def on_epoch_end(self) -> None:
+            self._within = False
+
+    return Dataset()
+
+
+def _arrange(images: np.ndarray, masks: np.ndarray | None, labels: np.ndarray | None, target: Target) -> Any:
+    if target is None:
+        return images
+    return images, {"mask": masks, "label": labels} if target == "both" else masks if target == "mask" else labels
+
+
+def _labels(samples: Samples, target: Target) -> np.ndarray | None:
+    if target not in ("mask", "label", "both", None):
+        raise ValueError(f"target={target!r}: 'mask', 'label', 'both' and None are known.")
+    if target not in ("label", "both"):
+        return None
+    for sample in samples:
+        if sample.label is None:
+            raise DataError(
+                f"Sample {sample.id!r} has no label. Keep samples.with_labels(), or ask for another target."
+            )
+    return samples.labels
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"size={size!r}: one positive number of pixels, or a height and a width.")
+    return height, width
+
+
+def _probabilities(weights: np.ndarray | None, count: int, *, shuffle: bool) -> np.ndarray | None:
+    if weights is None:
+        return None
+    weights = np.asarray(weights, dtype=np.float64)
+    if not shuffle:
+        raise ValueError("weights say how likely a sample is to be drawn and need shuffle=True.")
+    if weights.shape != (count,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
+        raise ValueError(
+            f"weights need {count} finite numbers, none negative and not all 0; got shape {weights.shape}."
+        )
+    return weights / weights.sum()
+
+
+def _keras_runs_on_tensorflow() -> bool:
+    import keras
+
+    return keras.backend.backend() == "tensorflow" and importlib.util.find_spec("tensorflow") is not None

@@ -1,0 +1,282 @@
+"""Trainable fuzzy layers: Gaussian memberships, and gates on a U-Net's skips."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from dermaseg.fuzzy import gaussian_membership
+
+__all__ = ["AttentionSkipGate", "FuzzyMembership", "FuzzySkipGate"]
+
+_MIN_WIDTH = 1e-3
+
+
+def _positive(rho: Any) -> Any:
+    """Map a free weight to a width that no training step can make negative, or zero."""
+    return ops.softplus(rho) + _MIN_WIDTH
+
+
+def _inverse_positive(width: float) -> float:
+    return math.log(math.expm1(width - _MIN_WIDTH))
+
+
+@keras.saving.register_keras_serializable(package="dermaseg")
+class FuzzyMembership(keras.layers.Layer):
+    """Describe each channel by its membership in a few trainable Gaussian sets ("low", "middle", "high" ...).
+
+    mu_ck = exp(-1/2 ((x_c - center_ck) / width_ck)^2), width = softplus(rho) + 1e-3. The sets start evenly spread over
+    [low, high], each crossing its neighbour at 1/2. Computed in float32, also under mixed precision.
+
+    Args:
+        terms: Fuzzy sets a channel, at least 2.
+        low: Centre of the first set at the start, in units of the input.
+        high: Centre of the last set at the start.
+
+    Input shape: `(batch, ..., channels)`.
+    Output shape: `(batch, ..., channels * terms)`, memberships in [0, 1], a channel's sets side by side.
+
+    Raises:
+        ValueError: If `terms` is not an integer of at least 2, or `low` is not below `high`.
+
+    Example:
+        >>> FuzzyMembership(terms=3)(ops.zeros((1, 4, 4, 2))).shape == (1, 4, 4, 6)
+        True
+
+    References:
+        Jang, 1993, "ANFIS: adaptive-network-based fuzzy inference system", layer 1. Deviation: Gaussian for bell sets, as
+        Wang and Mendel, 1992, and widths that stay positive.
+    """
+
+    def __init__(self, terms: int = 3, low: float = -1.0, high: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _check_integer("terms", terms, minimum=2)
+        if not low < high:
+            raise ValueError(f"low must be below high, got low={low!r} and high={high!r}.")
+        self.terms = terms
+        self.low = low
+        self.high = high
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create one centre and one width a channel and set."""
+        spacing = (self.high - self.low) / (self.terms - 1)
+        spread = [self.low + spacing * term for term in range(self.terms)] * input_shape[-1]
+        crossing_at_half = spacing / (2.0 * math.sqrt(2.0 * math.log(2.0)))
+        shape = (len(spread),)
+        self.center = self.add_weight(
+            shape=shape,
+            initializer=lambda *_args, **_kwargs: ops.convert_to_tensor(spread, "float32"),
+            autocast=False,
+            name="center",
+        )
+        self.rho = self.add_weight(
+            shape=shape,
+            initializer=keras.initializers.Constant(_inverse_positive(crossing_at_half)),
+            autocast=False,
+            name="rho",
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Return the memberships."""
+        repeated = ops.repeat(ops.cast(inputs, "float32"), self.terms, axis=-1)
+        return ops.cast(gaussian_membership(repeated, self.center, _positive(self.rho)), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer."""
+        return {**super().get_config(), "terms": self.terms, "low": self.low, "high": self.high}
+
+
+class _SkipGate(keras.layers.Layer):
+    """The part that both gates share: one normalised map of what skip and decoder say about a place."""
+
+    def __init__(self, channels: int | None = None, stride: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if channels is not None:
+            _check_integer("channels", channels, minimum=1)
+        _check_integer("stride", stride, minimum=1)
+        self.channels = channels
+        self.stride = stride
+
+    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+        for sizes in zip(encoder_shape[1:3], decoder_shape[1:3], strict=True):
+            if None not in sizes and (sizes[0] != sizes[1] or sizes[0] % self.stride):
+                raise ValueError(
+                    f"Skip and decoder must share height and width, multiples of the stride {self.stride}, "
+                    f"got {encoder_shape} and {decoder_shape}."
+                )
+        self.width = self.channels or max(8, encoder_shape[-1] // 4)
+        self.pool = keras.layers.AveragePooling2D(self.stride, dtype=self.dtype_policy, name="pool")
+        self.upsample = keras.layers.UpSampling2D(self.stride, dtype=self.dtype_policy, name="upsample")
+        self.encoder_projection = keras.layers.Conv2D(
+            self.width, 1, use_bias=False, dtype=self.dtype_policy, name="encoder_projection"
+        )
+        self.decoder_projection = keras.layers.Conv2D(
+            self.width, 1, use_bias=False, dtype=self.dtype_policy, name="decoder_projection"
+        )
+        self.norm = keras.layers.BatchNormalization(momentum=0.9, dtype="float32", name="norm")
+        self.encoder_projection.build(encoder_shape)
+        self.decoder_projection.build(decoder_shape)
+        self.norm.build((*encoder_shape[:-1], self.width))
+
+    def _joint(self, encoder: Any, decoder: Any, training: bool | None) -> Any:
+        """Return q = norm(W_e e + W_d d), `(batch, height / stride, width / stride, R)`, float32."""
+        if self.stride > 1:
+            encoder, decoder = self.pool(encoder), self.pool(decoder)
+        return self.norm(self.encoder_projection(encoder) + self.decoder_projection(decoder), training=training)
+
+    def _apply_gate(self, encoder: Any, logits: Any) -> Any:
+        """Return e 2 sigmoid(logits): exactly e where the logits are 0."""
+        gate = ops.cast(2.0 * ops.sigmoid(logits), self.compute_dtype)
+        return encoder * (self.upsample(gate) if self.stride > 1 else gate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "channels": self.channels, "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable(package="dermaseg")
+class FuzzySkipGate(_SkipGate):
+    """Weigh a skip's channels by fuzzy rules over skip and decoder features.
+
+    A rule says "where the features look like this, let these channels pass". With R = `channels` and J = `rules`:
+
+    1. q = norm(W_e e + W_d d), R channels, clipped to +-8.
+    2. Rule j has a Gaussian set in each channel, centre c_jr and inverse width s_jr = softplus(rho_jr) + 1e-3.
+    3. The product t-norm over the channels, in log space: l_j = t / sqrt(R) sum_r -1/2 (s_jr (q_r - c_jr))^2. The temperature
+       t is learned from 1; the plain product underflows in float16, and a mean over R leaves all rules alike. Multiplied out,
+       l = q^2 W2 + q W1 + b: two 1x1 convolutions and no (height, width, rules, channels) tensor. float32 under any policy.
+    4. Firing strengths w = softmax_j(l).
+    5. Defuzzified, g_c = 2 sigmoid(sum_j w_j theta_jc), the output is e g. theta starts at 0, where g = 1 exactly: a network
+       with this gate starts as the same network without.
+
+    w is the responsibility of a diagonal Gaussian mixture whose components have equal peaks and precisions t s^2 / sqrt(R):
+    the rules are soft clusters of (skip, decoder) features, which is what makes a map of w readable.
+
+    Args:
+        rules: J, at least 2.
+        channels: R; None takes a quarter of the skip's channels, at least 8.
+        stride: The rules look at averages over stride x stride pixels, and so do their consequents. 2 is the grid that a
+            decoder map has before it is upsampled to its skip, and costs a quarter.
+        quadratic: False drops q^2 W2: the rules then split the features by hyperplanes. The control that tells whether it
+            is the Gaussian sets that help.
+        return_firing_strengths: Also return w.
+
+    Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, of one height and width, multiples of `stride`.
+    Output shape: that of `encoder`; with `return_firing_strengths` also `(batch, height / stride, width / stride, rules)`,
+    float32.
+
+    Raises:
+        ValueError: If an argument is outside its range, or the inputs' heights and widths do not fit.
+
+    Example:
+        >>> skip = keras.random.normal((1, 8, 8, 16))
+        >>> gated = FuzzySkipGate()(skip, keras.random.normal((1, 8, 8, 16)))
+        >>> bool(ops.all(gated == skip))
+        True
+
+    References:
+        Takagi and Sugeno, 1985, zero-order rules. Cui, Wu and Huang, 2021, "Curse of dimensionality for TSK fuzzy neural
+        networks", for softmax firing strengths and their scale: 1 / sqrt(R) stands between their product and mean.
+        Oktay et al., 2018, "Attention U-Net", for the gate's place.
+    """
+
+    def __init__(
+        self,
+        rules: int = 8,
+        channels: int | None = None,
+        stride: int = 1,
+        quadratic: bool = True,
+        return_firing_strengths: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(channels=channels, stride=stride, **kwargs)
+        _check_integer("rules", rules, minimum=2)
+        self.rules = rules
+        self.quadratic = quadratic
+        self.return_firing_strengths = return_firing_strengths
+
+    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+        """Create the projections, the rules' sets and their consequents."""
+        super().build(encoder_shape, decoder_shape)
+        shape = (self.width, self.rules)
+        # autocast=False: bfloat16 has three digits, too few for the difference that the expanded square is.
+        self.center = self.add_weight(
+            shape=shape, initializer=keras.initializers.RandomNormal(stddev=1.0), autocast=False, name="center"
+        )
+        self.rho = self.add_weight(
+            shape=shape, initializer=keras.initializers.Constant(_inverse_positive(1.0)), autocast=False, name="rho"
+        )
+        self.log_t = self.add_weight(shape=(), initializer="zeros", autocast=False, name="log_t")
+        self.theta = self.add_weight(shape=(self.rules, encoder_shape[-1]), initializer="zeros", name="theta")
+
+    def firing_strengths(self, encoder: Any, decoder: Any, *, training: bool = False) -> Any:
+        """Return w, `(batch, height / stride, width / stride, rules)`, float32, non-negative, sum 1 over the rules."""
+        q = ops.clip(self._joint(encoder, decoder, training), -8.0, 8.0)
+        scale = ops.exp(self.log_t) / math.sqrt(self.width)
+        precision = scale * ops.square(_positive(self.rho))
+        bias = -0.5 * ops.sum(precision * ops.square(self.center), axis=0)
+        log_strength = ops.matmul(q, precision * self.center) + bias
+        if self.quadratic:
+            log_strength = log_strength + ops.matmul(ops.square(q), -0.5 * precision)
+        return ops.softmax(log_strength)
+
+    def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
+        """Return the gated skip, and the firing strengths where asked for."""
+        strengths = self.firing_strengths(encoder, decoder, training=training)
+        gated = self._apply_gate(encoder, ops.matmul(ops.cast(strengths, self.compute_dtype), self.theta))
+        return (gated, strengths) if self.return_firing_strengths else gated
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the layer."""
+        return {
+            **super().get_config(),
+            "rules": self.rules,
+            "quadratic": self.quadratic,
+            "return_firing_strengths": self.return_firing_strengths,
+        }
+
+
+@keras.saving.register_keras_serializable(package="dermaseg")
+class AttentionSkipGate(_SkipGate):
+    """Weigh a skip's places by additive attention: the control for `FuzzySkipGate`.
+
+    q = norm(W_e e + W_d d), g = 2 sigmoid(psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that this
+    gate too starts as the identity.
+
+    Args:
+        channels: R; None takes a quarter of the skip's channels, at least 8, as `FuzzySkipGate` does.
+        stride: As for `FuzzySkipGate`.
+
+    Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, of one height and width, multiples of `stride`.
+    Output shape: that of `encoder`.
+
+    Raises:
+        ValueError: If `channels` or `stride` is not a positive integer, or the inputs' heights and widths do not fit.
+
+    Example:
+        >>> skip = keras.random.normal((1, 8, 8, 16))
+        >>> bool(ops.all(AttentionSkipGate()(skip, skip) == skip))
+        True
+
+    References:
+        Oktay et al., 2018, "Attention U-Net", equations 1 and 2. Deviations: batch normalisation before the rectifier, as in
+        the authors' later code; 2 sigmoid for sigmoid, and psi from 0; the decoder's features at the skip's own size.
+    """
+
+    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+        """Create the projections and psi."""
+        super().build(encoder_shape, decoder_shape)
+        self.psi = self.add_weight(shape=(self.width, 1), initializer="zeros", autocast=False, name="psi")
+        self.psi_bias = self.add_weight(shape=(1,), initializer="zeros", autocast=False, name="psi_bias")
+
+    def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
+        """Return the gated skip."""
+        q = ops.relu(self._joint(encoder, decoder, training))
+        return self._apply_gate(encoder, ops.matmul(q, self.psi) + self.psi_bias)
+
+
+def _check_integer(name: str, value: Any, *, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")

@@ -1,0 +1,49 @@
+"""What every loss on masks checks first, and sums in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+__all__ = ["EPSILON", "check_pair", "pixel_axes"]
+
+# The smallest step that float32 resolves next to 1: probabilities are clipped by it before a logarithm.
+EPSILON = 1e-7
+
+
+def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[Any, Any]:
+    """Bring targets and predictions to float32 probabilities of one shape.
+
+    Half precision is left before anything is summed: float16 overflows at 65504, which a 256 pixel mask passes, and
+    bfloat16 stops counting at 256.
+
+    Args:
+        y_true: `(batch, height, width, channels)`, 0 to 1, any numeric type.
+        y_pred: The same shape; probabilities, or logits under `from_logits`.
+        from_logits: Whether to pass the predictions through a sigmoid (one channel) or a softmax (more).
+
+    Returns:
+        Both as float32 tensors.
+
+    Raises:
+        ValueError: If the shapes differ or are not of rank 4.
+    """
+    y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+    if len(y_true.shape) != 4 or len(y_pred.shape) != 4:
+        raise ValueError(
+            "masks must be (batch, height, width, channels): "
+            f"y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}."
+        )
+    known = [(a, b) for a, b in zip(y_true.shape, y_pred.shape, strict=True) if a is not None and b is not None]
+    if any(a != b for a, b in known):
+        raise ValueError(f"y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}: they must agree.")
+    y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    if from_logits:
+        y_pred = ops.sigmoid(y_pred) if y_pred.shape[-1] == 1 else ops.softmax(y_pred, axis=-1)
+    return y_true, y_pred
+
+
+def pixel_axes() -> tuple[int, int]:
+    """Return the axes over which a mask's pixels are summed."""
+    return (1, 2)

@@ -1,0 +1,14 @@
+from .bootstrap import Interval as Interval
+from .bootstrap import bootstrap_interval as bootstrap_interval
+from .bootstrap import bootstrap_statistic as bootstrap_statistic
+from .bootstrap import paired_bootstrap as paired_bootstrap
+from .boundary import average_boundary_distance as average_boundary_distance
+from .boundary import boundary_distances as boundary_distances
+from .boundary import boundary_jaccard as boundary_jaccard
+from .boundary import hausdorff95 as hausdorff95
+from .masks import segmentation_scores as segmentation_scores
+from .segmentation import DiceScore as DiceScore
+from .segmentation import JaccardIndex as JaccardIndex
+from .segmentation import PixelSensitivity as PixelSensitivity
+from .segmentation import PixelSpecificity as PixelSpecificity
+from .segmentation import ThresholdedJaccard as ThresholdedJaccard

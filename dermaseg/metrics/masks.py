@@ -1,0 +1,58 @@
+"""Scores of one predicted mask against the true one, at the photograph's own size. NumPy; no backend."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dermaseg.metrics.boundary import average_boundary_distance, boundary_jaccard, hausdorff95
+
+__all__ = ["segmentation_scores"]
+
+
+def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff: float = 0.65) -> dict[str, float]:
+    """Return every figure of one mask.
+
+    With TP, FP, FN and TN pixels: Jaccard TP / (TP + FP + FN), Dice 2 TP / (2 TP + FP + FN), sensitivity TP / (TP + FN),
+    specificity TN / (TN + FP), accuracy (TP + TN) / all. A ratio of nothing to nothing is 1: an empty mask predicted empty
+    is right in every respect.
+
+    Args:
+        mask_true: `(height, width)`, 0 or 1.
+        mask_pred: The same shape.
+        cutoff: Jaccard index below which `thresholded_jaccard` is 0, as ISIC 2018 scores Task 1.
+
+    Returns:
+        `jaccard`, `thresholded_jaccard`, `dice`, `sensitivity`, `specificity`, `accuracy`, `boundary_jaccard` (0 to 1,
+        higher is better), `hausdorff95_px` and `boundary_distance_px` (pixels, lower is better; NaN where one mask is empty).
+
+    Raises:
+        ValueError: If the masks are not two-dimensional or differ in shape.
+
+    Example:
+        >>> mask = np.eye(4)
+        >>> segmentation_scores(mask, mask)["jaccard"]
+        1.0
+
+    References:
+        Codella et al., 2019, "Skin lesion analysis toward melanoma detection 2018" (thresholded Jaccard).
+    """
+    distance = hausdorff95(mask_true, mask_pred)
+    true, pred = np.asarray(mask_true).astype(bool), np.asarray(mask_pred).astype(bool)
+    both, either = np.count_nonzero(true & pred), np.count_nonzero(true | pred)
+    lesion, predicted, pixels = np.count_nonzero(true), np.count_nonzero(pred), true.size
+    jaccard = _ratio(both, either)
+    return {
+        "jaccard": jaccard,
+        "thresholded_jaccard": jaccard if jaccard >= cutoff else 0.0,
+        "dice": _ratio(2 * both, lesion + predicted),
+        "sensitivity": _ratio(both, lesion),
+        "specificity": _ratio(pixels - either, pixels - lesion),
+        "accuracy": _ratio(pixels - either + both, pixels),
+        "boundary_jaccard": boundary_jaccard(true, pred),
+        "hausdorff95_px": distance,
+        "boundary_distance_px": average_boundary_distance(true, pred),
+    }
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 1.0

@@ -1,0 +1,56 @@
+"""Which number format to train in on this machine."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+
+__all__ = ["PRECISIONS", "choose_precision", "dtype_policy"]
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def choose_precision(precision: str = "auto") -> str:
+    """Return the Keras dtype policy to train in.
+
+    `"auto"` is mixed bfloat16 where the machine multiplies it natively (an accelerator, or a processor with AVX-512 BF16
+    or AMX) and float32 elsewhere: emulated bfloat16 is many times slower than float32.
+
+    Args:
+        precision: One of `PRECISIONS`.
+
+    Raises:
+        ValueError: If `precision` is none of them.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if precision != "auto":
+        return precision
+    accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
+    return "mixed_bfloat16" if accelerated or _cpu_has_bfloat16() else "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    # JAX on a CPU computes bfloat16 convolutions by way of float32.
+    if platform.system() != "Linux" or keras.backend.backend() == "jax":
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build layers under a dtype policy, and put the caller's policy back."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

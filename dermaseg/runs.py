@@ -1,0 +1,147 @@
+"""The run folder: what a training leaves behind, and how each file is written without ever losing the last good one."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dermaseg._version import __version__
+from dermaseg.errors import DataError
+
+__all__ = ["RunFolder", "read_json", "versions", "write_atomically", "write_csv", "write_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where each file of a run stands.
+
+    Args:
+        path: The folder; `create` makes it.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """Make the folder and its parents."""
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Open an existing run.
+
+        Raises:
+            DataError: If the folder holds no run.
+        """
+        run = cls(Path(path))
+        if not run.settings.is_file():
+            raise DataError(f"{path}: not a run folder, it has no settings.json. Give the folder that `train` wrote.")
+        return run
+
+    @property
+    def settings(self) -> Path:
+        """Settings, versions and seed."""
+        return self.path / "settings.json"
+
+    @property
+    def split(self) -> Path:
+        """The ids of the training, validation and test parts, with their hash."""
+        return self.path / "split.json"
+
+    @property
+    def model(self) -> Path:
+        """The best model by validation, float32."""
+        return self.path / "model.keras"
+
+    @property
+    def model_card(self) -> Path:
+        """What a caller of the model has to know: task, input size, class names, threshold."""
+        return self.path / "model.json"
+
+    @property
+    def history(self) -> Path:
+        """One row an epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The state from which an interrupted run goes on."""
+        return self.path / "checkpoints"
+
+    @property
+    def cache(self) -> Path:
+        """Decoded pixels at the training size; safe to delete."""
+        return self.path / "cache"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Write beside the target, then rename: a full disk or an interrupt leaves the old file as it was.
+
+    Args:
+        path: The file to make or replace.
+        write: Writes the whole content to the path it is given, which ends like `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        write(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically, keys in the order given."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8") and None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DataError: If the file is missing or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file is missing.") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a JSON file ({error}).") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(content).__name__}.")
+    return content
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write dictionaries as a CSV table atomically; the columns are the union of their keys, first seen first."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a result: dermaseg, Python, the backend and the libraries under it."""
+    names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-image", "scikit-learn")
+    found = {"dermaseg": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
