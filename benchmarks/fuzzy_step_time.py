@@ -25,12 +25,14 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 
 
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """Time one call."""
     start = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - start
 
 
 def main() -> None:
+    """Print one row a network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=8)

@@ -95,7 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
                 older.unlink()
 
     def _keep_best(self, state: Path) -> None:
-        write_atomically(self.best_path, lambda unfinished: shutil.copyfile(state, unfinished) and None)
+        write_atomically(self.best_path, lambda unfinished: shutil.copyfile(state, unfinished))
 
 
 def _read_history(path: Path) -> list[dict[str, Any]]:

@@ -162,11 +162,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dermaseg.data.folders import list_photographs
+    from dermaseg.data.layout import find_images
     from dermaseg.prediction import Predictor
     from dermaseg.progress import counting
 
-    photos = [path for given in options.photos for path in (list_photographs(given) if given.is_dir() else [given])]
+    photos = [path for given in options.photos for path in (find_images(given).values() if given.is_dir() else [given])]
     names = _distinct_names(photos)
     predictor = Predictor(options.model, size=options.size, threshold=options.threshold)
     with counting(console, "predict") as moved:

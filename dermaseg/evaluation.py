@@ -35,6 +35,8 @@ MEANINGS: Mapping[str, str] = {
     "boundary_distance_px": "average distance of the outlines, in pixels",
 }
 
+SUBGROUP_FIGURES = ("jaccard", "thresholded_jaccard", "dice")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -98,7 +100,7 @@ class Report:
         target = Path(folder)
         text = self.to_markdown()
         write_json(target / f"{name}.json", self.to_dict())
-        write_atomically(target / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8") and None)
+        write_atomically(target / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8"))
         write_csv(target / f"{name}.csv", self.rows)
 
 
@@ -129,22 +131,18 @@ def evaluate(
     Raises:
         DataError: If a sample has no mask, or its mask is not of the photograph's size.
     """
-    without = [sample.id for sample in samples if sample.mask is None]
-    if without or not len(samples):
-        raise DataError(
-            f"{samples.source or 'samples'}: {len(without)} of {len(samples)} samples have no mask "
-            f"({', '.join(without[:3])}). Evaluate samples.with_masks()."
-        )
+    mask_paths = _mask_paths(samples)
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
     rows: list[dict[str, Any]] = []
-    for sample, prediction in zip(samples, predictor.predict(sample.image for sample in samples), strict=True):
-        true = read_mask(sample.mask)
-        if true.shape != prediction.mask.shape:
+    predictions = predictor.predict(sample.image for sample in samples)
+    for sample, mask_path, prediction in zip(samples, mask_paths, predictions, strict=True):
+        true, predicted = read_mask(mask_path), prediction.mask
+        if true.shape != predicted.shape:
             raise DataError(
-                f"{sample.mask}: the mask is {true.shape}, its photograph {prediction.mask.shape} (height, width). "
+                f"{mask_path}: the mask is {true.shape}, its photograph {predicted.shape} (height, width). "
                 "Masks must have the size of their photograph."
             )
-        rows.append({"id": sample.id, **segmentation_scores(true, prediction.mask)})
+        rows.append({"id": sample.id, **segmentation_scores(true, predicted)})
         if on_image is not None:
             on_image(len(rows), len(samples))
     groups = group_samples(samples)
@@ -204,6 +202,17 @@ def evaluate_run(
     return report
 
 
+def _mask_paths(samples: Samples) -> list[Path]:
+    paths = [sample.mask for sample in samples if sample.mask is not None]
+    if len(paths) < len(samples) or not paths:
+        without = [sample.id for sample in samples if sample.mask is None]
+        raise DataError(
+            f"{samples.source or 'samples'}: {len(without)} of {len(samples)} samples have no mask "
+            f"({', '.join(without[:3])}). Evaluate samples.with_masks()."
+        )
+    return paths
+
+
 def _by_subgroup(
     samples: Samples, groupings: Sequence[str], figures: Callable[[np.ndarray], dict[str, Interval]]
 ) -> dict[str, dict[str, dict[str, Interval]]]:
@@ -216,8 +225,7 @@ def _by_subgroup(
             for value in [*named, ""] if "" in values else named:
                 chosen = np.array([index for index, own in enumerate(values) if own == value])
                 scores = figures(chosen)
-                shown = {name: scores[name] for name in ("jaccard", "thresholded_jaccard", "dice") if name in scores}
-                found[grouping][value or "not known"] = shown
+                found[grouping][value or "not known"] = {name: scores[name] for name in SUBGROUP_FIGURES}
     return found
 
 
@@ -237,6 +245,7 @@ def _subgroup(samples: Samples, index: int, grouping: str) -> str:
 
 def _draw_panel(folder: RunFolder, samples: Samples, report: Report, path: Path) -> None:
     """Show the four worst, four middling and four best photographs, so that nobody sees only the good ones."""
+    mask_paths = _mask_paths(samples)
     order = sorted(range(len(samples)), key=lambda index: report.rows[index]["jaccard"])
     middle = len(order) // 2
     chosen = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
@@ -245,7 +254,7 @@ def _draw_panel(folder: RunFolder, samples: Samples, report: Report, path: Path)
     figure = panel(
         [read_image(samples[index].image) for index in chosen],
         predicted=[prediction.mask for prediction in predictions],
-        true=[read_mask(samples[index].mask) for index in chosen],
+        true=[read_mask(mask_paths[index]) for index in chosen],
         titles=[f"{samples[index].id}\nJaccard {report.rows[index]['jaccard']:.2f}" for index in chosen],
     )
     save_figure(figure, path)

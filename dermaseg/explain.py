@@ -66,13 +66,9 @@ class GradCAM:
             return self._tap(outputs) if layer.name == self.layer else outputs
 
         nested = self.layer not in {operation.name for operation in classifier.operations}
-        scores = keras.models.clone_model(
-            classifier, clone_function=lambda layer: layer, call_function=call, recursive=nested
-        )
+        scores = keras.models.clone_model(classifier, clone_function=lambda layer: layer, call_function=call, recursive=nested)
         if not self._tap.built:
-            raise ValueError(
-                f"layer must name a layer of the model, on the way to its class output; got {self.layer!r}."
-            )
+            raise ValueError(f"layer must name a layer of the model, on the way to its class output; got {self.layer!r}.")
         return scores
 
     def __call__(self, images: Any, class_index: Any = None, *, batch_size: int = 32) -> np.ndarray:
@@ -172,9 +168,7 @@ class _Tap(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4:
-            raise ValueError(
-                f"layer must give (batch, height, width, channels), its output has the shape {input_shape}."
-            )
+            raise ValueError(f"layer must give (batch, height, width, channels), its output has the shape {input_shape}.")
         self.channels = input_shape[-1]
 
     def call(self, features: Any) -> Any:
@@ -213,9 +207,7 @@ def _class_output(model: keras.Model) -> Any:
     if isinstance(output, dict):
         output = output.get("label")
     if getattr(output, "ndim", None) != 2:
-        raise ValueError(
-            f"model must have an output (batch, classes), alone or named 'label'; it gives {model.output_shape}."
-        )
+        raise ValueError(f"model must have an output (batch, classes), alone or named 'label'; it gives {model.output_shape}.")
     return output
 
 
@@ -230,9 +222,7 @@ def _pooled_map(classifier: keras.Model) -> str:
             maps.append(source)
     if not maps:
         raise ValueError("layer must be named: the model's class output comes from no pooled map.")
-    images = [
-        keras.KerasTensor((1, *(size or 256 for size in image.shape[1:])), image.dtype) for image in classifier.inputs
-    ]
+    images = [keras.KerasTensor((1, *(size or 256 for size in image.shape[1:])), image.dtype) for image in classifier.inputs]
     traced = keras.Model(classifier.inputs, maps).compute_output_spec(images)
     areas = [spec.shape[1] * spec.shape[2] for spec in traced]
     return maps[int(np.argmax(areas))]._keras_history.operation.name

@@ -117,7 +117,8 @@ def hamacher_t_norm(p: Any, mu: Any, gamma: float) -> Any:
     if not 0 <= gamma < math.inf:
         raise ValueError(f"gamma of Hamacher's t-norm must be finite and at least 0, got {gamma!r}.")
     both = ops.multiply(p, mu)
-    return ops.divide_no_nan(both, gamma + (1.0 - gamma) * (ops.add(p, mu) - both))
+    # The same denominator as a sum of two terms that are not negative.
+    return ops.divide_no_nan(both, (ops.add(p, mu) - both) + gamma * (1.0 - p) * (1.0 - mu))
 
 
 T_NORMS: dict[str, Callable[..., Any]] = {
@@ -268,7 +269,7 @@ def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
         >>> fuzzify_mask(np.array([[0, 0, 1, 1]]), tau_px=1.0).round(2).tolist()
         [[0.18, 0.38, 0.62, 0.82]]
     """
-    _check_tau(tau_px)
+    check_tau(tau_px)
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3, 4):
         raise ValueError(f"mask must be (h, w), (h, w, channels) or (n, h, w, channels), got the shape {mask.shape}.")
@@ -311,7 +312,7 @@ def soften_mask(masks: Any, tau_px: float) -> Any:
         >>> ops.convert_to_numpy(soften_mask(crisp, tau_px=0.5))[0, 3, :, 0].round(2).tolist()
         [0.0, 0.03, 0.27, 0.73, 0.97, 1.0]
     """
-    _check_tau(tau_px)
+    check_tau(tau_px)
     masks = ops.cast(masks, "float32")
     if tau_px == 0:
         return masks
@@ -331,6 +332,11 @@ def soften_mask(masks: Any, tau_px: float) -> Any:
     return ops.clip(masks, 0.0, 1.0)
 
 
-def _check_tau(tau_px: float) -> None:
+def check_tau(tau_px: float) -> None:
+    """Refuse a softness that is negative, infinite or NaN.
+
+    Raises:
+        ValueError: Naming the value.
+    """
     if not 0 <= tau_px < math.inf:
         raise ValueError(f"tau_px must be a finite number of pixels, at least 0, got {tau_px!r}.")

@@ -142,7 +142,7 @@ def _style() -> Iterator[Any]:
     """Lend pyplot with the library's style; the caller's own settings come back afterwards."""
     import matplotlib.pyplot as plt
 
-    settings = {
+    settings: dict[Any, Any] = {
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,

@@ -106,10 +106,11 @@ class Predictor:
             self.model = model
         else:
             self.model, card = _load(Path(model))
-        self.size = size or card.get("size")
-        self.threshold = threshold if threshold is not None else card.get("threshold", 0.5)
-        if not self.size:
+        known_size = size or card.get("size")
+        if not known_size:
             raise ValueError("size is not known for this model: give the side, in pixels, that it was trained at.")
+        self.size = int(known_size)
+        self.threshold = float(card.get("threshold", 0.5) if threshold is None else threshold)
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold!r}.")
 
@@ -127,7 +128,6 @@ class Predictor:
         """
         with ThreadPoolExecutor(2) as readers:
             for chunk in _chunks(photos, batch_size):
-                # A file that is much larger than the network's input is decoded at half or a quarter where its format can.
                 loaded = list(readers.map(_read, chunk))
                 for _, group in itertools.groupby(loaded, key=lambda item: item[1].shape):
                     yield from self._predict_group(list(group))

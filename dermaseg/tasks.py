@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
@@ -30,7 +31,7 @@ class Settings:
         max_epochs: At most so many passes, however small the data set.
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
         weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
-        augment: `"none"`, `"light"` or `"strong"`; the training part alone is augmented.
+        augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
         precision: One of `dermaseg.precision.PRECISIONS`.
         jit_compile: `"auto"` compiles with XLA on accelerators and with JAX; True and False force it.
         seed: Seeds the split, the first weights, the order and the augmentation.
@@ -43,7 +44,7 @@ class Settings:
     max_epochs: int = 100
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
-    augment: Literal["none", "light", "strong"] = "strong"
+    augment: str = "medium"
     precision: str = "auto"
     jit_compile: bool | Literal["auto"] = "auto"
     seed: int = 0
@@ -56,8 +57,8 @@ class Settings:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
-        if self.augment not in ("none", "light", "strong"):
-            raise ValueError(f"augment must be 'none', 'light' or 'strong', got {self.augment!r}.")
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}.")
 
     def epochs(self, images: int) -> int:
         """Return how many passes over `images` photographs make `steps` steps."""

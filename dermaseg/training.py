@@ -172,6 +172,7 @@ def _fit(
             initial_epoch=checkpoint.epochs_done,
             epochs=epochs,
             callbacks=[StopOnNaN(), checkpoint, *callbacks],
+            shuffle=False,  # the data set has its own order, which a resumed run repeats
             verbose=0,
         )
     _finish(task, plan, train_part, run, checkpoint)

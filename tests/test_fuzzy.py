@@ -1,5 +1,6 @@
 """The laws of fuzzy sets, as properties."""
 
+import itertools
 import math
 
 import keras
@@ -28,16 +29,16 @@ from dermaseg.fuzzy import (
 TOLERANCE = 2e-6
 
 FRANK_FAMILY = [("godel", None), ("product", None), ("lukasiewicz", None)] + [
-    ("frank", lam) for lam in (0.0, 1e-12, 0.1, 1.0 - 1e-7, 1.0, 1.0 + 1e-7, 4.0, 1e6, math.inf)
+    ("frank", lam) for lam in (0.0, 1e-12, 0.1, 1.0 - 1e-7, 1.0, 4.0, 1e6, math.inf)
 ]
-ALL = [*FRANK_FAMILY, ("hamacher", 0.0), ("hamacher", 0.5), ("hamacher", 2.0), ("hamacher", 50.0)]
+ALL = [*FRANK_FAMILY, ("hamacher", 0.0), ("hamacher", 2.0), ("hamacher", 50.0)]
 
 memberships = hnp.arrays("float32", 12, elements=st.one_of(st.floats(0, 1, width=32), st.sampled_from([0.0, 0.5, 1.0])))
 masks = hnp.arrays("uint8", hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 1))
 softness = st.floats(0.25, 4.0)
 
 
-def law(*strategies, max_examples=40):
+def law(*strategies, max_examples=25):
     def decorate(test):
         return settings(deadline=None, max_examples=max_examples)(given(*strategies)(test))
 
@@ -105,7 +106,7 @@ def test_and_plus_or_is_not_the_sum_for_hamacher():
 def test_franks_family_falls_from_godel_to_lukasiewicz(p, mu, a, b):
     low, high = sorted((a, b))
     order = [("lukasiewicz", None), ("frank", high), ("frank", low), ("godel", None)]
-    for (small, first), (large, second) in zip(order, order[1:], strict=False):
+    for (small, first), (large, second) in itertools.pairwise(order):
         assert np.all(numpy(t_norm(small, first), p, mu) <= numpy(t_norm(large, second), p, mu) + 4e-6)
 
 
@@ -184,7 +185,10 @@ MEMBERSHIP_FUNCTIONS = {
         lambda x: trapezoid_membership(x, -1.0, 0.5, 2.0, 3.0),
         lambda x: np.interp(x, [-1, 0.5, 2, 3], [0, 1, 1, 0]),
     ),
-    "left shoulder": (lambda x: trapezoid_membership(x, -1.0, -1.0, 2.0, 3.0), lambda x: (x >= -1) * np.interp(x, [2, 3], [1, 0])),
+    "left shoulder": (
+        lambda x: trapezoid_membership(x, -1.0, -1.0, 2.0, 3.0),
+        lambda x: (x >= -1) * np.interp(x, [2, 3], [1, 0]),
+    ),
 }
 
 

@@ -73,15 +73,11 @@ def read_class_folders(folder: str | Path) -> Samples:
             raise DataError(f"{listing.path} holds images beside its class folders. Move them into their class.")
         unknown = [class_name for class_name in class_names if class_name not in listing.folders]
         if unknown and part == "train":
-            raise DataError(
-                f"{listing.path} lacks the class {few(unknown)}, which another part has. Check the spelling."
-            )
+            raise DataError(f"{listing.path} lacks the class {few(unknown)}, which another part has. Check the spelling.")
         for class_name in listing.folders:
             inner = scan(listing.path / class_name)
             if inner.folders:
-                raise DataError(
-                    f"{inner.path} is a class but holds the folder {few(inner.folders)}. Move its images up."
-                )
+                raise DataError(f"{inner.path} is a class but holds the folder {few(inner.folders)}. Move its images up.")
             prefix = f"{name}/{class_name}" if name else class_name
             label = class_names.index(class_name)
             metadata = {"part": part} if part else {}

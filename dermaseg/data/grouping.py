@@ -52,10 +52,10 @@ def group_samples(samples: Samples, duplicates: Iterable[tuple[str, str]] | None
 def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
     """Deal groups of photographs out to parts, so that each part gets its share of every class.
 
-    Large groups first, each to the part that is least full with it: the sum of the part's fill counted over the
-    group's classes and counted over all photographs (which spreads classes of a few images over the parts). This is the
-    greedy rule of scheduling on machines of unequal speed (longest job first), whose parts end at most about one
-    group apart from their share.
+    Large groups first, each to the part that is least full with half of it: the sum of the part's fill counted over the
+    group's classes and counted over all photographs (which spreads classes of a few images over the parts). With half of
+    the group this is Sainte-Laguë's rule for dealing out seats, which favours neither large nor small parts; with all of
+    it (D'Hondt's rule), small parts would go without rare classes.
 
     Args:
         samples: The table; only ids and labels count.
@@ -70,7 +70,7 @@ def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: 
         DataError: If a part would be empty.
 
     References:
-        T. Gonzalez, O. Ibarra, S. Sahni, "Bounds for LPT schedules on uniform processors", SIAM J. Comput. 6, 1977.
+        M. Balinski, H. Young, "Fair Representation", 2nd edition, 2001, appendix A (divisor methods; there Webster's).
     """
     by_id = np.argsort(np.array(samples.ids, dtype=str))
     group = np.empty(len(samples), dtype=np.int64)
@@ -85,9 +85,9 @@ def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: 
     filled = np.zeros_like(capacity)
     part_of_group = np.empty(len(counts), dtype=np.int64)
     for index in largest_first:
-        after = filled + counts[index]
-        class_fill = (after / capacity) @ (counts[index] / counts[index].sum())
-        part = np.argmin(class_fill + after.sum(axis=1) / capacity.sum(axis=1))
+        midway = filled + counts[index] / 2
+        class_fill = (midway / capacity) @ (counts[index] / counts[index].sum())
+        part = np.argmin(class_fill + midway.sum(axis=1) / capacity.sum(axis=1))
         filled[part] += counts[index]
         part_of_group[index] = part
     if not filled.sum(axis=1).all():

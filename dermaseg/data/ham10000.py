@@ -56,9 +56,7 @@ def read_ham10000(folder: str | Path) -> Samples:
     images = _images(listing)
     rows, labels = _tables(listing)
     check_same_ids(images, labels, f"{listing.path}: no image of {{}}. Unpack every part of the photographs.")
-    check_same_ids(
-        labels, images, f"{listing.path}: no row for the image {{}}. Complete the table or move the image away."
-    )
+    check_same_ids(labels, images, f"{listing.path}: no row for the image {{}}. Complete the table or move the image away.")
     mask_folder = listing.folder(*_MASK_FOLDERS)
     masks = {} if mask_folder is None else find_masks(mask_folder)
     if masks:
@@ -102,18 +100,14 @@ def to_benign_malignant(samples: Samples, malignant: Collection[str] = MALIGNANT
         )
     benign = [name for name in samples.class_names if name not in malignant]
     if not benign or not malignant:
-        raise ValueError(
-            f"malignant={tuple(malignant)!r} leaves one of the two classes empty: name some classes, not all."
-        )
+        raise ValueError(f"malignant={tuple(malignant)!r} leaves one of the two classes empty: name some classes, not all.")
     # relabel() numbers the new classes as the mapping first names them: benign comes first, to be 0.
     return samples.relabel(dict.fromkeys(benign, "benign") | dict.fromkeys(malignant, "malignant"))
 
 
 def is_ham10000(listing: Listing) -> bool:
     """Tell whether a folder holds HAM10000."""
-    has_table = _METADATA_FILE in listing.files or (
-        _LABEL_FILE in listing.files and listing.folder("images") is not None
-    )
+    has_table = _METADATA_FILE in listing.files or (_LABEL_FILE in listing.files and listing.folder("images") is not None)
     return has_table or listing.folder(*_PART_FOLDERS) is not None
 
 
@@ -122,9 +116,7 @@ def _images(listing: Listing) -> dict[str, Path]:
     # Kaggle's archive holds each part twice, in folders whose names differ in case only: the first is enough.
     folders = {name.casefold(): name for name in reversed(listing.folders) if name.casefold() in _IMAGE_FOLDERS}
     if not folders:
-        raise DataError(
-            f"{listing.path}: no folder of images. Looked for HAM10000_images_part_1, ..._part_2 and images."
-        )
+        raise DataError(f"{listing.path}: no folder of images. Looked for HAM10000_images_part_1, ..._part_2 and images.")
     images: dict[str, Path] = {}
     for name in sorted(folders.values()):
         for stem, path in find_images(listing.path / name).items():
@@ -143,9 +135,7 @@ def _tables(listing: Listing) -> tuple[Mapping[str, Mapping[str, str]], dict[str
         rows = read_rows(metadata_path, "image_id", ("lesion_id", "dx", *_METADATA))
         for name, row in rows.items():
             if row["dx"] not in HAM10000_CLASSES:
-                raise DataError(
-                    f"{metadata_path}: dx of {name} is {row['dx']!r}, not one of {', '.join(HAM10000_CLASSES)}."
-                )
+                raise DataError(f"{metadata_path}: dx of {name} is {row['dx']!r}, not one of {', '.join(HAM10000_CLASSES)}.")
             labels[name] = HAM10000_CLASSES.index(row["dx"])
     if _LABEL_FILE in listing.files:
         one_hot = _one_hot_labels(label_path)
@@ -160,9 +150,7 @@ def _tables(listing: Listing) -> tuple[Mapping[str, Mapping[str, str]], dict[str
                     )
         labels = labels or one_hot
     if not labels:
-        raise DataError(
-            f"{listing.path} holds neither {_METADATA_FILE} nor {_LABEL_FILE}. Put one of them beside the images."
-        )
+        raise DataError(f"{listing.path} holds neither {_METADATA_FILE} nor {_LABEL_FILE}. Put one of them beside the images.")
     return rows, labels
 
 
@@ -176,8 +164,6 @@ def _one_hot_labels(path: Path) -> dict[str, int]:
         except ValueError:
             marks = []
         if sorted(marks) != [0.0] * (len(columns) - 1) + [1.0]:
-            raise DataError(
-                f"{path}: the row of {name} is not one-hot: {', '.join(values)}. Exactly one class must be 1."
-            )
+            raise DataError(f"{path}: the row of {name} is not one-hot: {', '.join(values)}. Exactly one class must be 1.")
         labels[name] = marks.index(1.0)
     return labels

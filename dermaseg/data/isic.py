@@ -63,16 +63,10 @@ def read_isic_task1(folder: str | Path) -> Samples:
             raise DataError(f"{listing.path}: {kind[part].name} and {name} are the same part. Keep one of them.")
         kind[part] = listing.path / name
     if len(years) > 1:
-        raise DataError(
-            f"{listing.path} mixes {', '.join(sorted(years))}, which share photographs. Use one folder a year."
-        )
+        raise DataError(f"{listing.path} mixes {', '.join(sorted(years))}, which share photographs. Use one folder a year.")
     if not truths:
-        raise DataError(
-            f"{listing.path}: no GroundTruth folder beside {inputs.popitem()[1].name}. Unpack the masks, too."
-        )
-    check_same_ids(
-        inputs, truths, f"{listing.path}: masks but no photographs of the part {{}}. Unpack its photographs."
-    )
+        raise DataError(f"{listing.path}: no GroundTruth folder beside {inputs.popitem()[1].name}. Unpack the masks, too.")
+    check_same_ids(inputs, truths, f"{listing.path}: masks but no photographs of the part {{}}. Unpack its photographs.")
     (year,) = years
     rows = []
     for part in (part for part in _PARTS.values() if part in inputs):

@@ -70,7 +70,8 @@ def scan(folder: Path) -> Listing:
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {problem}. Give the folder into which the data set was unpacked.")
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             # "._x.jpg" and "__MACOSX" are left by macOS archives and hold no pictures.
@@ -97,9 +98,7 @@ def locate(folder: str | Path, fits: Callable[[Listing], bool], looked_for: str)
         return top
     inside = [listing for listing in (scan(top.path / name) for name in top.folders) if fits(listing)]
     if not inside:
-        raise DataError(
-            f"{top.path} holds {few(top.folders + top.files)}. Looked there and one level down for {looked_for}."
-        )
+        raise DataError(f"{top.path} holds {few(top.folders + top.files)}. Looked there and one level down for {looked_for}.")
     if len(inside) > 1:
         names = few([listing.path.name for listing in inside])
         raise DataError(f"{top.path} holds {len(inside)} data sets: {names}. Give the folder of one of them.")
@@ -217,9 +216,7 @@ def read_rows(path: Path, id_column: str, columns: Sequence[str]) -> dict[str, M
             reader = csv.DictReader(file)
             missing = [name for name in (id_column, *columns) if name not in (reader.fieldnames or ())]
             if missing:
-                raise DataError(
-                    f"{path} has no column {few(missing)}. Its columns are {few(reader.fieldnames or [], 20)}."
-                )
+                raise DataError(f"{path} has no column {few(missing)}. Its columns are {few(reader.fieldnames or [], 20)}.")
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}.") from error
@@ -233,9 +230,7 @@ def read_rows(path: Path, id_column: str, columns: Sequence[str]) -> dict[str, M
         if not re.fullmatch(r"[\w.+ -]+", name) or name.startswith("."):
             raise DataError(f"{path}, line {number}: the id {name!r} is not the plain name of a file.")
         if name in table:
-            raise DataError(
-                f"{path}, line {number}: the id {name!r} stands there twice. Keep one row for each photograph."
-            )
+            raise DataError(f"{path}, line {number}: the id {name!r} stands there twice. Keep one row for each photograph.")
         table[name] = row
     return table
 

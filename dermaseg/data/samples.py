@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, overload
 
 import numpy as np
@@ -14,9 +13,6 @@ import numpy as np
 from dermaseg.errors import DataError
 
 __all__ = ["Sample", "Samples"]
-
-_NO_METADATA: Mapping[str, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -38,7 +34,7 @@ class Sample:
     label: int | None = None
     lesion_id: str | None = None
     patient_id: str | None = None
-    metadata: Mapping[str, str] = field(default=_NO_METADATA)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

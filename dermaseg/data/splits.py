@@ -130,7 +130,7 @@ def split_samples(
 
     Splitting HAM10000 by image instead puts a photograph of the same lesion into training for 39 % of the test
     images, and 74 % of the melanomas: the test then measures memory. The groups are dealt out in random order, large
-    ones first, each to the part that is least full with it, counted over its class and over all photographs.
+    ones first, each to the part that is least full, counted over its class and over all photographs.
 
     Args:
         samples: The table; rows without a label count as one class more.
@@ -186,8 +186,7 @@ def k_folds(
     fold = deal_groups(samples, groups, np.full(k, 1 / k), seed)
     fractions = {"train": 1 - 1 / k, "validation": 1 / k}
     return tuple(
-        Split(_ids_by_part(samples, fold == held_out, fractions), seed, kept_together, fractions)
-        for held_out in range(k)
+        Split(_ids_by_part(samples, fold == held_out, fractions), seed, kept_together, fractions) for held_out in range(k)
     )
 
 
@@ -218,9 +217,7 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
     for row, sample in enumerate(samples):
         part = sample.metadata.get("part", "")
         if part not in rows:
-            raise DataError(
-                f"{sample.id}: the part is {part!r}, not one of {', '.join(rows)}. Use split_samples instead."
-            )
+            raise DataError(f"{sample.id}: the part is {part!r}, not one of {', '.join(rows)}. Use split_samples instead.")
         rows[part].append(row)
     groups, kept_together = _groups(samples, "auto", duplicates)
     held_out = np.unique(groups[rows["validation"] + rows["test"]])
@@ -234,15 +231,13 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
         )
     kept = [row for row, leaks in zip(rows["train"], shared, strict=True) if not leaks]
     if not kept:
-        raise DataError(
-            f"{samples.source or 'samples'}: no photograph is left for training. Use split_samples instead."
-        )
+        raise DataError(f"{samples.source or 'samples'}: no photograph is left for training. Use split_samples instead.")
     rows["train"] = kept
     parts = {name: tuple(samples.ids[row] for row in members) for name, members in rows.items() if members}
     if "validation" not in parts:
         training = samples.select(kept)
-        part = deal_groups(training, groups[kept], np.array([1 - validation, validation]), seed)
-        parts = _ids_by_part(training, part, ("train", "validation")) | {
+        dealt = deal_groups(training, groups[kept], np.array([1 - validation, validation]), seed)
+        parts = _ids_by_part(training, dealt, ("train", "validation")) | {
             name: ids for name, ids in parts.items() if name == "test"
         }
     return Split(parts, seed, kept_together)

@@ -60,7 +60,7 @@ class FuzzyMembership(keras.layers.Layer):
         self.low = low
         self.high = high
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create one centre and one width a channel and set."""
         spacing = (self.high - self.low) / (self.terms - 1)
         spread = [self.low + spacing * term for term in range(self.terms)] * input_shape[-1]
@@ -100,7 +100,7 @@ class _SkipGate(keras.layers.Layer):
         self.channels = channels
         self.stride = stride
 
-    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+    def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
         for sizes in zip(encoder_shape[1:3], decoder_shape[1:3], strict=True):
             if None not in sizes and (sizes[0] != sizes[1] or sizes[0] % self.stride):
                 raise ValueError(
@@ -131,6 +131,10 @@ class _SkipGate(keras.layers.Layer):
         """Return e 2 sigmoid(logits): exactly e where the logits are 0."""
         gate = ops.cast(2.0 * ops.sigmoid(logits), self.compute_dtype)
         return encoder * (self.upsample(gate) if self.stride > 1 else gate)
+
+    def compute_output_spec(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
+        """Return shape and type without computing: tracing a dynamic size would not see that pooling is undone."""
+        return keras.KerasTensor(encoder.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "channels": self.channels, "stride": self.stride}
@@ -197,7 +201,7 @@ class FuzzySkipGate(_SkipGate):
         self.quadratic = quadratic
         self.return_firing_strengths = return_firing_strengths
 
-    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+    def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
         """Create the projections, the rules' sets and their consequents."""
         super().build(encoder_shape, decoder_shape)
         shape = (self.width, self.rules)
@@ -211,7 +215,7 @@ class FuzzySkipGate(_SkipGate):
         self.log_t = self.add_weight(shape=(), initializer="zeros", autocast=False, name="log_t")
         self.theta = self.add_weight(shape=(self.rules, encoder_shape[-1]), initializer="zeros", name="theta")
 
-    def firing_strengths(self, encoder: Any, decoder: Any, *, training: bool = False) -> Any:
+    def firing_strengths(self, encoder: Any, decoder: Any, *, training: bool | None = False) -> Any:
         """Return w, `(batch, height / stride, width / stride, rules)`, float32, non-negative, sum 1 over the rules."""
         q = ops.clip(self._joint(encoder, decoder, training), -8.0, 8.0)
         scale = ops.exp(self.log_t) / math.sqrt(self.width)
@@ -227,6 +231,15 @@ class FuzzySkipGate(_SkipGate):
         strengths = self.firing_strengths(encoder, decoder, training=training)
         gated = self._apply_gate(encoder, ops.matmul(ops.cast(strengths, self.compute_dtype), self.theta))
         return (gated, strengths) if self.return_firing_strengths else gated
+
+    def compute_output_spec(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
+        """Return shapes and types without computing."""
+        gated = super().compute_output_spec(encoder, decoder)
+        if not self.return_firing_strengths:
+            return gated
+        batch, *sizes, _ = encoder.shape
+        coarse = [size and size // self.stride for size in sizes]
+        return gated, keras.KerasTensor((batch, *coarse, self.rules), dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
@@ -265,7 +278,7 @@ class AttentionSkipGate(_SkipGate):
         the authors' later code; 2 sigmoid for sigmoid, and psi from 0; the decoder's features at the skip's own size.
     """
 
-    def build(self, encoder_shape: tuple[int | None, ...], decoder_shape: tuple[int | None, ...]) -> None:
+    def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
         """Create the projections and psi."""
         super().build(encoder_shape, decoder_shape)
         self.psi = self.add_weight(shape=(self.width, 1), initializer="zeros", autocast=False, name="psi")

@@ -37,9 +37,9 @@ class _GuidedPooling(keras.layers.Layer):
 class LesionPooling(_GuidedPooling):
     """Average a feature map over the places that attention chooses, and that a mask may favour.
 
-    w = softmax_i(a . f_i + beta ln(m_i + 1e-3)), the output is sum_i w_i f_i. a and beta are learned from 0: the layer starts as
-    global average pooling, and the mask counts as much as it proves to help. With a = 0 and beta = 1 it is the mean over
-    the lesion. a has no bias, which the softmax would cancel.
+    w = softmax_i(a . f_i + beta ln(m_i + 1e-3)), the output is sum_i w_i f_i. a and beta are learned from 0: the layer
+    starts as global average pooling, and the mask counts as much as it proves to help. With a = 0 and beta = 1 it is the
+    mean over the lesion. a has no bias, which the softmax would cancel.
 
     Input: `pool(features, guide)`, `(batch, height, width, channels)` and `(batch, height, width, 1)`, 0 to 1, of one size.
     Output shape: `(batch, channels)`.
@@ -54,30 +54,30 @@ class LesionPooling(_GuidedPooling):
         True
 
     References:
-        Ilse et al., 2018, "Attention-based deep multiple instance learning", equations 7 and 8. Deviations: a linear score, and the
-        mask as a prior on the places.
+        Ilse et al., 2018, "Attention-based deep multiple instance learning", equations 7 and 8. Deviations: a linear score,
+        and the mask as a prior on the places.
     """
 
     def build(self, features_shape: tuple[int | None, ...], guide_shape: tuple[int | None, ...]) -> None:
         """Create a and beta."""
         _check_shapes(features_shape, guide_shape)
-        self.attention = self.add_weight(
-            shape=(features_shape[-1], 1), initializer="zeros", autocast=False, name="attention"
-        )
+        self.attention = self.add_weight(shape=(features_shape[-1], 1), initializer="zeros", autocast=False, name="attention")
         self.beta = self.add_weight(shape=(), initializer="zeros", autocast=False, name="beta")
 
     def weights_of_places(self, features: Any, guide: Any) -> Any:
         """Return w."""
         scores = ops.matmul(features, self.attention) + self.beta * ops.log(guide + 1e-3)
-        return ops.softmax(scores, axis=(1, 2))
+        # Not ops.softmax: over two axes it fails on TensorFlow where the batch size is not known.
+        weights = ops.exp(scores - ops.max(scores, axis=(1, 2), keepdims=True))
+        return weights / ops.sum(weights, axis=(1, 2), keepdims=True)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class BorderPooling(_GuidedPooling):
     """Average a feature map over the places where a mask is undecided: the lesion's border.
 
-    w_i is 4 m_i (1 - m_i) + 1e-3 over its sum. A mask averaged down to the map's grid is a fraction along the outline, so that a crisp
-    mask has a border too; the 1e-3 makes a mask without any the mean over the whole map.
+    w_i is 4 m_i (1 - m_i) + 1e-3 over its sum. A mask averaged down to the map's grid is a fraction along the outline, so
+    that a crisp mask has a border too; with the 1e-3, a mask without any gives the mean over the whole map.
 
     Input: `pool(features, guide)`, `(batch, height, width, channels)` and `(batch, height, width, 1)`, 0 to 1, of one size.
     Output shape: `(batch, channels)`.
@@ -103,8 +103,8 @@ class BorderPooling(_GuidedPooling):
 
 
 def _check_shapes(features: tuple[int | None, ...], guide: tuple[int | None, ...]) -> None:
-    sizes = zip(features[1:3], guide[1:3], strict=True)
-    if len(features) != 4 or len(guide) != 4 or guide[-1] != 1 or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+    ranks_fit = len(features) == len(guide) == 4 and guide[-1] == 1
+    if not ranks_fit or any(None not in pair and pair[0] != pair[1] for pair in zip(features[1:3], guide[1:3], strict=True)):
         raise ValueError(
             "features and guide must be (batch, height, width, channels) and (batch, height, width, 1) of one size, "
             f"got {features} and {guide}."

@@ -35,8 +35,8 @@ class UncertaintyWeights(keras.layers.Layer):
         2.5
 
     References:
-        Kendall, Gal and Cipolla, 2018, "Multi-task learning using uncertainty to weigh losses", equation 10, with s = ln sigma^2
-        and the factor 1/2 of the regression loss absorbed in the loss. Deviations: the bound, and the shares.
+        Kendall, Gal and Cipolla, 2018, "Multi-task learning using uncertainty to weigh losses", equation 10, with
+        s = ln sigma^2. Deviations: no factor 1/2 for regression losses, the bound, and the shares.
     """
 
     def __init__(self, count: int, **kwargs: Any) -> None:

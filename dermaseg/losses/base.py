@@ -1,12 +1,14 @@
-"""What every loss on masks checks first, and sums in."""
+"""What the losses share: the check of their arguments, and the class round a loss function."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
-__all__ = ["EPSILON", "check_pair", "pixel_axes"]
+__all__ = ["EPSILON", "FunctionLoss", "check_pair", "pixel_axes"]
 
 # The smallest step that float32 resolves next to 1: probabilities are clipped by it before a logarithm.
 EPSILON = 1e-7
@@ -47,3 +49,26 @@ def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[
 def pixel_axes() -> tuple[int, int]:
     """Return the axes over which a mask's pixels are summed."""
     return (1, 2)
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A loss function with its keyword arguments, which are the config.
+
+    Args:
+        function: From `(y_true, y_pred, **parameters)` to the losses `(batch,)`.
+        parameters: Its keyword arguments, checked by the subclass, under the names that the subclass's constructor has.
+        **kwargs: `name`, `reduction` and `dtype` of `keras.losses.Loss`.
+    """
+
+    def __init__(self, function: Callable[..., Any], parameters: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+        self.parameters = parameters
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the losses, `(batch,)`."""
+        return self.function(y_true, y_pred, **self.parameters)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what rebuilds the loss."""
+        return {**super().get_config(), **self.parameters}

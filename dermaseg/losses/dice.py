@@ -1,23 +1,27 @@
 """Overlap losses: Dice, Jaccard, Tversky, focal Tversky, and their sums with cross-entropy.
 
-All are one ratio. With I = sum p t over a picture's pixels, FP = sum p - I and FN = sum t - I,
+All are one ratio. With I = sum p t, FP = sum p (1 - t) and FN = sum (1 - p) t over a picture's pixels,
 
-    T = (I + s) / (I + alpha FP + beta FN + s),      loss = 1 - T.
+    T = (I + s) / (I + alpha FP + beta FN + s),      loss = 1 - T = (alpha FP + beta FN) / (I + alpha FP + beta FN + s).
 
-alpha = beta = 1/2 is Dice, alpha = beta = 1 is Jaccard. The ratio is taken for each picture (and class), never over a batch:
-a picture's loss does not depend on its neighbours. The smoothing s makes an empty mask that is predicted empty cost 0; a
-false positive of mass FP on an empty mask costs alpha FP / (alpha FP + s), so with s = 1 one sure pixel costs half.
+alpha = beta = 1/2 is Dice, alpha = beta = 1 is Jaccard. The ratio is taken for each picture and channel, never over a batch:
+a picture's loss does not depend on its neighbours. The smoothing s, in pixels, makes an empty mask that is predicted empty
+cost 0; a false positive of FP pixels on an empty mask costs alpha FP / (alpha FP + s): with s = 1 and Jaccard's alpha the
+first pixel costs 1/2, nine cost 0.9. The same holds for a class that a picture lacks.
+
+Targets are meant to be crisp: on a pixel with 0 < t < 1 these losses are cheapest at p = 0 or 1, not at p = t. The losses of
+`dermaseg.losses.fuzzy` are made for fuzzy targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
-from dermaseg.losses.base import EPSILON, check_pair, pixel_axes
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, pixel_axes
 
 __all__ = [
     "Dice",
@@ -52,7 +56,7 @@ def tversky_loss(
         alpha: Weight of false positives, at least 0.
         beta: Weight of false negatives, at least 0; above alpha it favours finding the whole lesion.
         smooth: s above, in pixels, above 0.
-        class_weights: One weight a channel for the mean over channels; None weighs them alike.
+        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
         from_logits: Whether `y_pred` are logits.
 
     Returns:
@@ -63,20 +67,15 @@ def tversky_loss(
 
     Example:
         >>> mask = ops.ones((1, 2, 2, 1))
-        >>> float(tversky_loss(mask, mask)[0])
-        0.0
+        >>> float(tversky_loss(mask, mask)[0]), float(tversky_loss(0 * mask, mask, smooth=2.0)[0])
+        (0.0, 0.5)
 
     References:
         Salehi et al., 2017, "Tversky loss function for image segmentation using 3D fully convolutional deep networks",
         equation 3.
     """
-    _check_parameters(alpha, beta, smooth)
-    y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits)
-    overlap = ops.sum(y_true * y_pred, axis=pixel_axes())
-    false_positives = ops.sum(y_pred, axis=pixel_axes()) - overlap
-    false_negatives = ops.sum(y_true, axis=pixel_axes()) - overlap
-    index = (overlap + smooth) / (overlap + alpha * false_positives + beta * false_negatives + smooth)
-    return _mean_over_classes(1.0 - index, class_weights)
+    _check_parameters(alpha, beta, smooth, class_weights)
+    return _mean_over_channels(_tversky(y_true, y_pred, alpha, beta, smooth, from_logits), class_weights)
 
 
 def dice_loss(
@@ -131,7 +130,7 @@ def focal_tversky_loss(
     class_weights: Sequence[float] | None = None,
     from_logits: bool = False,
 ) -> Any:
-    """Return the Tversky loss of each picture to the power gamma.
+    """Return the Tversky loss of each picture and channel to the power gamma, averaged over the channels.
 
     gamma below 1 keeps a gradient on pictures that are almost right, above 1 on those that are wrong.
 
@@ -153,21 +152,15 @@ def focal_tversky_loss(
 
     References:
         Abraham and Khan, 2019, "A novel focal Tversky loss function with improved attention U-Net for lesion
-        segmentation", equation 4. Deviation: the power is taken of the mean over classes.
+        segmentation", equation 4. Deviations: the mean over classes, not the sum; the paper's alpha weighs false
+        negatives.
     """
-    if not gamma > 0:
-        raise ValueError(f"gamma must be above 0, got {gamma!r}.")
-    loss = tversky_loss(
-        y_true,
-        y_pred,
-        alpha=alpha,
-        beta=beta,
-        smooth=smooth,
-        class_weights=class_weights,
-        from_logits=from_logits,
-    )
-    # The slope of x ** gamma at 0 is infinite for gamma < 1: a perfect picture would give a gradient of NaN.
-    return ops.where(loss > EPSILON, ops.power(ops.maximum(loss, EPSILON), gamma), 0.0)
+    _check_parameters(alpha, beta, smooth, class_weights)
+    _check_gamma(gamma)
+    loss = _tversky(y_true, y_pred, alpha, beta, smooth, from_logits)
+    # x ** gamma, with the straight line to 0 below EPSILON: for gamma < 1 the slope at 0 is infinite, and a perfect picture
+    # would give a gradient of NaN.
+    return _mean_over_channels(loss * ops.power(ops.maximum(loss, EPSILON), gamma - 1.0), class_weights)
 
 
 def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> Any:
@@ -180,6 +173,9 @@ def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) ->
 
     Returns:
         Losses of shape `(batch,)`, float32, in nats.
+
+    Raises:
+        ValueError: If the shapes differ or are not of rank 4.
     """
     y_true, y_pred = check_pair(y_true, y_pred)
     if y_true.shape[-1] == 1:
@@ -229,8 +225,49 @@ def overlap_crossentropy(
     return weight * loss + (1.0 - weight) * mask_crossentropy(y_true, y_pred, from_logits=from_logits)
 
 
+def _tversky(y_true: Any, y_pred: Any, alpha: float, beta: float, smooth: float, from_logits: bool) -> Any:
+    """Return the loss of each picture and channel, `(batch, channels)`."""
+    y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits)
+    overlap = ops.sum(y_true * y_pred, axis=pixel_axes())
+    # Sums of products, not differences of sums: never below 0, and exact however small beside the overlap.
+    false_positives = ops.sum((1.0 - y_true) * y_pred, axis=pixel_axes())
+    false_negatives = ops.sum(y_true * (1.0 - y_pred), axis=pixel_axes())
+    wrong = alpha * false_positives + beta * false_negatives
+    return wrong / (overlap + wrong + smooth)
+
+
+def _mean_over_channels(losses: Any, class_weights: Sequence[float] | None) -> Any:
+    if class_weights is None:
+        return ops.mean(losses, axis=-1)
+    if len(class_weights) != losses.shape[-1]:
+        raise ValueError(f"class_weights has {len(class_weights)} entries for {losses.shape[-1]} channels.")
+    weights = ops.convert_to_tensor(class_weights, dtype="float32")
+    return ops.sum(losses * weights, axis=-1) / ops.sum(weights)
+
+
+def _check_parameters(alpha: float, beta: float, smooth: float, class_weights: Sequence[float] | None) -> None:
+    if not (alpha >= 0 and beta >= 0):
+        raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
+    if not smooth > 0:
+        raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
+    if class_weights is not None and not (min(class_weights, default=-1) >= 0 and sum(class_weights) > 0):
+        raise ValueError(f"class_weights must be at least 0, and one above 0, got {class_weights!r}.")
+
+
+def _check_gamma(gamma: float) -> None:
+    if not gamma > 0:
+        raise ValueError(f"gamma must be above 0, got {gamma!r}.")
+
+
+def _check_overlap(overlap: str, weight: float) -> None:
+    if overlap not in ("dice", "jaccard"):
+        raise ValueError(f"overlap must be 'dice' or 'jaccard', got {overlap!r}.")
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight must lie between 0 and 1, got {weight!r}.")
+
+
 @keras.saving.register_keras_serializable(package="dermaseg")
-class Tversky(keras.losses.Loss):
+class Tversky(FunctionLoss):
     """`tversky_loss` as a Keras loss; parameters as there.
 
     Example:
@@ -248,42 +285,21 @@ class Tversky(keras.losses.Loss):
         name: str = "tversky",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
-        _check_parameters(alpha, beta, smooth)
-        self.alpha = alpha
-        self.beta = beta
-        self.smooth = smooth
-        self.class_weights = class_weights
-        self.from_logits = from_logits
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of each picture, `(batch,)`."""
-        return tversky_loss(
-            y_true,
-            y_pred,
-            alpha=self.alpha,
-            beta=self.beta,
-            smooth=self.smooth,
-            class_weights=self.class_weights,
-            from_logits=self.from_logits,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the loss."""
-        return {
-            **super().get_config(),
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "smooth": self.smooth,
-            "class_weights": self.class_weights,
-            "from_logits": self.from_logits,
+        _check_parameters(alpha, beta, smooth, class_weights)
+        parameters = {
+            "alpha": alpha,
+            "beta": beta,
+            "smooth": smooth,
+            "class_weights": class_weights,
+            "from_logits": from_logits,
         }
+        super().__init__(tversky_loss, parameters, name=name, **kwargs)
 
 
-class _FixedTversky(Tversky):
-    """A Tversky loss whose two weights are part of its name."""
+class _FixedTversky(FunctionLoss):
+    """A Tversky loss whose alpha and beta are part of its name."""
 
-    weight: float
+    twin: Callable[..., Any]
 
     def __init__(
         self,
@@ -293,38 +309,27 @@ class _FixedTversky(Tversky):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            self.weight,
-            self.weight,
-            smooth,
-            class_weights,
-            from_logits,
-            name=name or type(self).__name__.lower(),
-            **kwargs,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["alpha"], config["beta"]
-        return config
+        _check_parameters(1.0, 1.0, smooth, class_weights)
+        parameters = {"smooth": smooth, "class_weights": class_weights, "from_logits": from_logits}
+        super().__init__(self.twin, parameters, name=name or type(self).__name__.lower(), **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class Dice(_FixedTversky):
     """`dice_loss` as a Keras loss; parameters as there."""
 
-    weight = 0.5
+    twin = staticmethod(dice_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class Jaccard(_FixedTversky):
     """`jaccard_loss` as a Keras loss; parameters as there."""
 
-    weight = 1.0
+    twin = staticmethod(jaccard_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FocalTversky(Tversky):
+class FocalTversky(FunctionLoss):
     """`focal_tversky_loss` as a Keras loss; parameters as there."""
 
     def __init__(
@@ -338,32 +343,22 @@ class FocalTversky(Tversky):
         name: str = "focal_tversky",
         **kwargs: Any,
     ) -> None:
-        super().__init__(alpha, beta, smooth, class_weights, from_logits, name=name, **kwargs)
-        if not gamma > 0:
-            raise ValueError(f"gamma must be above 0, got {gamma!r}.")
-        self.gamma = gamma
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of each picture, `(batch,)`."""
-        return focal_tversky_loss(
-            y_true,
-            y_pred,
-            alpha=self.alpha,
-            beta=self.beta,
-            gamma=self.gamma,
-            smooth=self.smooth,
-            class_weights=self.class_weights,
-            from_logits=self.from_logits,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the loss."""
-        return {**super().get_config(), "gamma": self.gamma}
+        _check_parameters(alpha, beta, smooth, class_weights)
+        _check_gamma(gamma)
+        parameters = {
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "smooth": smooth,
+            "class_weights": class_weights,
+            "from_logits": from_logits,
+        }
+        super().__init__(focal_tversky_loss, parameters, name=name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class OverlapCrossentropy(keras.losses.Loss):
-    """`overlap_crossentropy` as a Keras loss; parameters as there. The default loss of `dermaseg train segment`."""
+class OverlapCrossentropy(FunctionLoss):
+    """`overlap_crossentropy` as a Keras loss; parameters as there."""
 
     def __init__(
         self,
@@ -375,58 +370,13 @@ class OverlapCrossentropy(keras.losses.Loss):
         name: str = "overlap_crossentropy",
         **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
         _check_overlap(overlap, weight)
-        _check_parameters(1.0, 1.0, smooth)
-        self.overlap = overlap
-        self.weight = weight
-        self.smooth = smooth
-        self.class_weights = class_weights
-        self.from_logits = from_logits
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of each picture, `(batch,)`."""
-        return overlap_crossentropy(
-            y_true,
-            y_pred,
-            overlap=self.overlap,
-            weight=self.weight,
-            smooth=self.smooth,
-            class_weights=self.class_weights,
-            from_logits=self.from_logits,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the loss."""
-        return {
-            **super().get_config(),
-            "overlap": self.overlap,
-            "weight": self.weight,
-            "smooth": self.smooth,
-            "class_weights": self.class_weights,
-            "from_logits": self.from_logits,
+        _check_parameters(1.0, 1.0, smooth, class_weights)
+        parameters = {
+            "overlap": overlap,
+            "weight": weight,
+            "smooth": smooth,
+            "class_weights": class_weights,
+            "from_logits": from_logits,
         }
-
-
-def _mean_over_classes(losses: Any, class_weights: Sequence[float] | None) -> Any:
-    """Average `(batch, channels)` over the channels."""
-    if class_weights is None:
-        return ops.mean(losses, axis=-1)
-    if len(class_weights) != losses.shape[-1]:
-        raise ValueError(f"class_weights has {len(class_weights)} entries for {losses.shape[-1]} channels.")
-    weights = ops.convert_to_tensor(class_weights, dtype="float32")
-    return ops.sum(losses * weights, axis=-1) / ops.sum(weights)
-
-
-def _check_parameters(alpha: float, beta: float, smooth: float) -> None:
-    if alpha < 0 or beta < 0:
-        raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
-    if not smooth > 0:
-        raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
-
-
-def _check_overlap(overlap: str, weight: float) -> None:
-    if overlap not in ("dice", "jaccard"):
-        raise ValueError(f"overlap must be 'dice' or 'jaccard', got {overlap!r}.")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight must lie between 0 and 1, got {weight!r}.")
+        super().__init__(overlap_crossentropy, parameters, name=name, **kwargs)

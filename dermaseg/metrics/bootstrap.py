@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ class Interval:
 
     Args:
         value: The figure on all of the data.
-        low: Lower end; equal to the value where there is one group only.
+        low: Lower end; equal to the value where there is one group only, which says nothing of its spread.
         high: Upper end.
         level: Coverage that the interval is built for.
         count: Values behind the figure.
@@ -71,9 +71,8 @@ def bootstrap_interval(
     index, count = _groups(values, groups)
     sums = np.bincount(index, weights=values, minlength=count)
     sizes = np.bincount(index, minlength=count).astype(float)
-    draws = _draws(count, resamples, seed)
-    means = (draws @ sums) / (draws @ sizes)
-    return _interval(float(values.mean()), means, level, len(values), count)
+    means = [sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1) for drawn in _draws(count, resamples, seed)]
+    return _interval(float(values.mean()), np.concatenate(means), level, len(values), count)
 
 
 def bootstrap_statistic(
@@ -102,11 +101,11 @@ def bootstrap_statistic(
     everything = np.arange(samples)
     index, count = _groups(everything.astype(float), groups)
     members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=count))[:-1])
-    random = np.random.default_rng(seed)
     found = np.array(
         [
-            statistic(np.concatenate([members[group] for group in random.integers(0, count, count)]))
-            for _ in range(resamples)
+            statistic(np.concatenate([members[group] for group in resample]))
+            for block in _draws(count, resamples, seed)
+            for resample in block
         ],
         dtype=float,
     )
@@ -159,9 +158,14 @@ def _groups(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, 
     return index, len(names)
 
 
-def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
-    """Return how often each resample holds each group, `(resamples, groups)`: drawing with replacement is multinomial."""
-    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples).astype(float)
+def _draws(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the groups that each resample holds, `(resamples in the block, groups)`."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples!r}.")
+    random = np.random.default_rng(seed)
+    block = max(1, 2**20 // groups)
+    for start in range(0, resamples, block):
+        yield random.integers(0, groups, (min(block, resamples - start), groups), dtype=np.int32)
 
 
 def _interval(value: float, found: np.ndarray, level: float, count: int, groups: int) -> Interval:

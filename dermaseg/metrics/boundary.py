@@ -1,68 +1,121 @@
-"""Distances between two outlines, in pixels."""
+"""Distances between two outlines, and the overlap of the bands along them. NumPy and SciPy; no backend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["average_boundary_distance", "boundary_distances", "boundary_jaccard", "hausdorff95"]
+__all__ = [
+    "BoundaryDistances",
+    "average_boundary_distance",
+    "boundary_distances",
+    "boundary_jaccard",
+    "hausdorff95",
+]
 
 
-def boundary_distances(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far each outline pixel of one mask is from the other's outline.
+class BoundaryDistances(NamedTuple):
+    """How far the outline pixels of two masks are from each other's outline.
+
+    Args:
+        from_true: Distance of each pixel of the predicted outline from the true outline.
+        from_pred: Distance of each pixel of the true outline from the predicted outline.
+        both_empty: Whether neither mask has an outline: then nothing is apart.
+    """
+
+    from_true: np.ndarray
+    from_pred: np.ndarray
+    both_empty: bool
+
+    @property
+    def hausdorff95(self) -> float:
+        """The larger of the two 95th percentiles; 0 for two empty masks, NaN where one is empty."""
+        if self._undefined:
+            return self._without_outline
+        return float(max(np.percentile(self.from_true, 95), np.percentile(self.from_pred, 95)))
+
+    @property
+    def average(self) -> float:
+        """The mean over the pixels of both outlines; 0 for two empty masks, NaN where one is empty."""
+        if self._undefined:
+            return self._without_outline
+        return float(np.concatenate([self.from_true, self.from_pred]).mean())
+
+    @property
+    def _undefined(self) -> bool:
+        return not (self.from_true.size and self.from_pred.size)
+
+    @property
+    def _without_outline(self) -> float:
+        return 0.0 if self.both_empty else float("nan")
+
+
+def boundary_distances(
+    mask_true: np.ndarray, mask_pred: np.ndarray, *, spacing: tuple[float, float] = (1.0, 1.0)
+) -> BoundaryDistances:
+    """Measure how far each outline pixel of one mask is from the other's outline.
 
     An outline is the lesion's own border pixels: those that touch skin, or the picture's edge, by a side.
 
     Args:
         mask_true: `(height, width)`, 0 or 1.
         mask_pred: The same shape.
-
-    Returns:
-        Distances of the predicted outline from the true one, and of the true one from the predicted one, in pixels; both
-        empty where either mask is empty.
+        spacing: Height and width of a pixel, in the unit of the result.
 
     Raises:
         ValueError: If the masks are not two-dimensional or differ in shape.
+
+    Example:
+        >>> true, pred = np.zeros((2, 8, 8), bool)
+        >>> true[2:4, 2:4], pred[2:4, 3:5] = True, True
+        >>> boundary_distances(true, pred).average
+        0.5
     """
     true, pred = _as_masks(mask_true, mask_pred)
     if not (true.any() and pred.any()):
-        return np.empty(0), np.empty(0)
-    # Nothing outside the box of both lesions is measured: on a usual photograph that leaves a quarter of the work.
-    rows, columns = np.nonzero(true | pred)
-    box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    outline_true, outline_pred = _outline(true[box]), _outline(pred[box])
-    from_true = ndimage.distance_transform_edt(~outline_true)[outline_pred]
-    from_pred = ndimage.distance_transform_edt(~outline_pred)[outline_true]
-    return from_true, from_pred
+        return BoundaryDistances(np.empty(0), np.empty(0), both_empty=not (true.any() or pred.any()))
+    # Nothing outside the box of both lesions is measured, which leaves a quarter of the work on a usual photograph.
+    box = _box(true | pred)
+    outline_true, outline_pred = (mask & ~ndimage.binary_erosion(mask) for mask in (true[box], pred[box]))
+    from_true = ndimage.distance_transform_edt(~outline_true, sampling=spacing)[outline_pred]
+    from_pred = ndimage.distance_transform_edt(~outline_pred, sampling=spacing)[outline_true]
+    return BoundaryDistances(from_true, from_pred, both_empty=False)
 
 
-def hausdorff95(mask_true: np.ndarray, mask_pred: np.ndarray) -> float:
+def hausdorff95(mask_true: np.ndarray, mask_pred: np.ndarray, *, spacing: tuple[float, float] = (1.0, 1.0)) -> float:
     """Return the 95 % Hausdorff distance: the larger of the two outlines' 95th percentiles of distance to the other.
 
     Args:
         mask_true: `(height, width)`, 0 or 1.
         mask_pred: The same shape.
+        spacing: Height and width of a pixel, in the unit of the result.
 
     Returns:
-        Pixels; 0 where both masks are empty, NaN where one is: there is no outline to be far from.
+        At least 0, in pixels unless `spacing` says otherwise; 0 where both masks are empty, NaN where one is: there is no
+        outline to be far from. Say beside a mean how many are missing, since they are the worst masks.
+
+    Raises:
+        ValueError: If the masks are not two-dimensional or differ in shape.
 
     References:
         Huttenlocher et al., 1993, "Comparing images using the Hausdorff distance" (the ranked distance).
     """
-    return _distance(mask_true, mask_pred, lambda a, b: max(np.percentile(a, 95), np.percentile(b, 95)))
+    return boundary_distances(mask_true, mask_pred, spacing=spacing).hausdorff95
 
 
-def average_boundary_distance(mask_true: np.ndarray, mask_pred: np.ndarray) -> float:
-    """Return the average symmetric distance: the mean over all pixels of both outlines of the distance to the other.
+def average_boundary_distance(
+    mask_true: np.ndarray, mask_pred: np.ndarray, *, spacing: tuple[float, float] = (1.0, 1.0)
+) -> float:
+    """Return the average symmetric distance: the mean over the pixels of both outlines of the distance to the other.
 
-    Arguments and result are those of `hausdorff95`.
+    Arguments, result and errors are those of `hausdorff95`.
 
     References:
         Heimann et al., 2009, "Comparison and evaluation of methods for liver segmentation from CT datasets", equation 4.
     """
-    return _distance(mask_true, mask_pred, lambda a, b: np.concatenate([a, b]).mean())
+    return boundary_distances(mask_true, mask_pred, spacing=spacing).average
 
 
 def boundary_jaccard(mask_true: np.ndarray, mask_pred: np.ndarray, *, width: float = 0.02) -> float:
@@ -74,16 +127,22 @@ def boundary_jaccard(mask_true: np.ndarray, mask_pred: np.ndarray, *, width: flo
         width: Of the bands, as a share of the picture's diagonal; at least one pixel.
 
     Returns:
-        0 to 1; 1 where both masks are empty.
+        0 to 1; 1 where both masks are empty, 0 where one is.
+
+    Raises:
+        ValueError: If the masks are not two-dimensional or differ in shape.
 
     References:
-        Cheng et al., 2021, "Boundary IoU", equation 1.
+        Cheng et al., 2021, "Boundary IoU: improving object-centric image segmentation evaluation", section 5. Deviation: the
+        band is exact in Euclidean distance; the authors' code repeats a 3 x 3 erosion, a chessboard distance.
     """
     true, pred = _as_masks(mask_true, mask_pred)
+    if not (true.any() or pred.any()):
+        return 1.0
     thickness = max(1.0, width * float(np.hypot(*true.shape)))
-    bands = [_band(mask, thickness) for mask in (true, pred)]
-    union = np.count_nonzero(bands[0] | bands[1])
-    return 1.0 if union == 0 else np.count_nonzero(bands[0] & bands[1]) / union
+    box = _box(true | pred)
+    band_true, band_pred = _band(true[box], thickness), _band(pred[box], thickness)
+    return np.count_nonzero(band_true & band_pred) / np.count_nonzero(band_true | band_pred)
 
 
 def _as_masks(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,21 +152,12 @@ def _as_masks(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray,
     return true, pred
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    return mask & ~ndimage.binary_erosion(mask)
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _band(mask: np.ndarray, thickness: float) -> np.ndarray:
     # A frame of background: a lesion cut by the picture's edge has its border there.
     inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     return mask & (inside <= thickness)
-
-
-def _distance(
-    mask_true: np.ndarray, mask_pred: np.ndarray, summarise: Callable[[np.ndarray, np.ndarray], float]
-) -> float:
-    true, pred = _as_masks(mask_true, mask_pred)
-    if not true.any() and not pred.any():
-        return 0.0
-    from_true, from_pred = boundary_distances(true, pred)
-    return float(summarise(from_true, from_pred)) if from_true.size else float("nan")

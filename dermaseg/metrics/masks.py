@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dermaseg.metrics.boundary import average_boundary_distance, boundary_jaccard, hausdorff95
+from dermaseg.metrics.boundary import boundary_distances, boundary_jaccard
 
 __all__ = ["segmentation_scores"]
 
@@ -36,7 +36,7 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
     References:
         Codella et al., 2019, "Skin lesion analysis toward melanoma detection 2018" (thresholded Jaccard).
     """
-    distance = hausdorff95(mask_true, mask_pred)
+    distances = boundary_distances(mask_true, mask_pred)
     true, pred = np.asarray(mask_true).astype(bool), np.asarray(mask_pred).astype(bool)
     both, either = np.count_nonzero(true & pred), np.count_nonzero(true | pred)
     lesion, predicted, pixels = np.count_nonzero(true), np.count_nonzero(pred), true.size
@@ -49,10 +49,10 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
         "specificity": _ratio(pixels - either, pixels - lesion),
         "accuracy": _ratio(pixels - either + both, pixels),
         "boundary_jaccard": boundary_jaccard(true, pred),
-        "hausdorff95_px": distance,
-        "boundary_distance_px": average_boundary_distance(true, pred),
+        "hausdorff95_px": distances.hausdorff95,
+        "boundary_distance_px": distances.average,
     }
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
+def _ratio(part: np.integer | int, whole: np.integer | int) -> float:
+    return float(part / whole) if whole else 1.0

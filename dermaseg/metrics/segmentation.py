@@ -1,11 +1,16 @@
 """Streaming Keras metrics of masks. How the batches are cut never changes a value.
 
 `average="per_image"` is the mean over pictures of each picture's figure, which is what papers and challenges call IoU or Dice;
-`"dataset"` pools the pixels of all pictures into one ratio, in which large lesions count for more.
+`"dataset"` pools the pixels of all pictures into one ratio, in which large lesions count for more. With more than one channel,
+each is a mask of its own, cut at the threshold: `"per_image"` averages a picture's channels, `"dataset"` pools them.
+
+Nothing over nothing (an empty mask predicted empty; for sensitivity any empty mask, for specificity any full one) scores
+`empty_score`: 1 by default, as ISIC's scorer has it.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import keras
@@ -51,7 +56,7 @@ class _PixelRatio(keras.metrics.Metric):
         raise NotImplementedError
 
     def score(self, part: Any, whole: Any) -> Any:
-        """Return part / whole, or the empty score."""
+        """Return part / whole, or the empty score, from counts of at least one pixel or none."""
         return ops.where(whole > 0, part / ops.maximum(whole, 1.0), self.empty_score)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -62,13 +67,9 @@ class _PixelRatio(keras.metrics.Metric):
             y_pred: Probabilities of the same shape.
             sample_weight: `(batch,)` or None.
         """
-        true = ops.cast(ops.convert_to_tensor(y_true) > 0.5, "float32")
-        pred = ops.cast(ops.convert_to_tensor(y_pred) > self.threshold, "float32")
-        if len(true.shape) != 4 or len(pred.shape) != 4:
-            raise ValueError(
-                f"{self.name}: masks must be (batch, height, width, channels), got {tuple(true.shape)} and "
-                f"{tuple(pred.shape)}."
-            )
+        true = ops.cast(ops.cast(y_true, "float32") > 0.5, "float32")
+        pred = ops.cast(ops.cast(y_pred, "float32") > self.threshold, "float32")
+        _check_shapes(self.name, tuple(true.shape), tuple(pred.shape))
         part, whole = self.count(true, pred)
         if self.average == "per_image":
             part = ops.mean(self.score(part, whole), axis=-1)
@@ -76,13 +77,19 @@ class _PixelRatio(keras.metrics.Metric):
         else:
             part, whole = ops.sum(part, axis=-1), ops.sum(whole, axis=-1)
         if sample_weight is not None:
-            weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+            weight = ops.cast(sample_weight, "float32")
+            if math.prod(weight.shape[1:]) != 1:
+                raise ValueError(
+                    f"{self.name}: sample_weight must be one weight a picture, (batch,), got {tuple(weight.shape)}."
+                )
+            weight = ops.reshape(weight, (-1,))
             part, whole = part * weight, whole * weight
         self.part.assign_add(ops.cast(ops.sum(part), self.part.dtype))
         self.whole.assign_add(ops.cast(ops.sum(whole), self.whole.dtype))
 
     def result(self) -> Any:
         """Return the figure over all that was added, a float32 scalar; the empty score before anything was."""
+        # Not `score`: the weights of samples may sum to less than 1.
         return ops.where(self.whole > 0, self.part / ops.where(self.whole > 0, self.whole, 1.0), self.empty_score)
 
     def get_config(self) -> dict[str, Any]:
@@ -93,6 +100,13 @@ class _PixelRatio(keras.metrics.Metric):
             "threshold": self.threshold,
             "empty_score": self.empty_score,
         }
+
+
+def _check_shapes(name: str, true: tuple[int | None, ...], pred: tuple[int | None, ...]) -> None:
+    # Broadcasting would give a figure for two masks of different size, too.
+    agree = len(true) == len(pred) == 4 and all(a == b or None in (a, b) for a, b in zip(true, pred, strict=True))
+    if not agree:
+        raise ValueError(f"{name}: masks must be (batch, height, width, channels) and agree, got {true} and {pred}.")
 
 
 def _total(masks: Any) -> Any:
@@ -147,6 +161,8 @@ class ThresholdedJaccard(JaccardIndex):
         dtype: Any = None,
     ) -> None:
         super().__init__("per_image", threshold, empty_score, name=name, dtype=dtype)
+        if not 0 <= cutoff <= 1:
+            raise ValueError(f"cutoff must lie between 0 and 1, got {cutoff!r}.")
         self.cutoff = cutoff
 
     def score(self, part: Any, whole: Any) -> Any:

@@ -31,17 +31,17 @@ def build_cnn(
 ) -> keras.Model:
     """Build a classifier from raw pixels to class probabilities.
 
-    `"residual"` is the encoder of `build_unet`, layer names too, under global average pooling: so the weights of a trained
-    segmentation network with the same `filters` can start it (`transfer_weights`... see Example). Its 3x3 convolutions are dense,
-    which a CPU runs near its peak, where depthwise ones are ten times slower than their arithmetic. `"plain"` is the baseline that most
-    notebooks train: stacked convolutions and max pooling, flattened into a wide dense layer.
+    `"residual"` is the encoder of `build_unet` under global average pooling. Its layers have the same names, so that a
+    segmentation network of the same `filters` can lend it its weights. Its 3x3 convolutions are dense: a CPU runs them near
+    its peak, and depthwise ones far from it. `"plain"` is the baseline that most notebooks train: convolutions and max
+    pooling by turns, flattened into a wide dense layer.
 
     Args:
         input_shape: Height and width may be None for `"residual"`, which mirrors any size out to its stride; `"plain"`
             needs both, for its dense layer reads every place.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
-        filters: Channels a stage; each stage after the first halves the map. None takes (32, 64, 128, 256), or (32, 64, 128) for
-            `"plain"`.
+        filters: Channels a stage; each stage after the first halves the map. None takes (32, 64, 128, 256), or
+            (32, 64, 128) for `"plain"`.
         blocks: Residual blocks a stage; None takes one each. Not used by `"plain"`.
         stem_stride: 1 or 2, the stride of the first convolution. Not used by `"plain"`.
         variant: `"residual"` or `"plain"`.
@@ -61,8 +61,8 @@ def build_cnn(
         True
 
     References:
-        He et al., 2016, "Deep residual learning", and He et al., 2019, "Bag of tricks", model tweak D. Deviations: a 3x3 stem without
-        max pooling, and fewer, narrower stages: thousands of photographs, not a million.
+        He et al., 2016, "Deep residual learning", and He et al., 2019, "Bag of tricks", model tweak D. Deviations: a 3x3
+        stem without max pooling, and fewer, narrower stages: thousands of photographs, not a million.
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}.")

@@ -25,8 +25,8 @@ _FINEST_POOLED_STRIDE = 16
 class UncertaintyWeightedModel(keras.Model):
     """A functional model with several outputs that learns how much the loss of each counts.
 
-    It is compiled with one `keras.losses.Loss` for each output, trains on their sum by `UncertaintyWeights`, and reports each as
-    `<output>_loss`. The learned weights are saved with the model, and predictions do not depend on them.
+    It is compiled with one `keras.losses.Loss` for each output, trains on their sum by `UncertaintyWeights`, and reports
+    each as `<output>_loss`. The learned weights are saved with the model; predictions do not depend on them.
 
     A sample without a target for an output takes part with the sample weight 0 there, and any finite target in its
     place (0 times NaN is NaN). The weights of an output are 0 or more; None stands for 1.
@@ -53,9 +53,7 @@ class UncertaintyWeightedModel(keras.Model):
         self.uncertainty = UncertaintyWeights(len(self.output), name="uncertainty")
         self._trackers = {name: keras.metrics.Mean(name=f"{name}_loss") for name in sorted(self.output)}
 
-    def compile(
-        self, optimizer: Any = "rmsprop", loss: Mapping[str, keras.losses.Loss] | None = None, **kwargs: Any
-    ) -> None:
+    def compile(self, optimizer: Any = "rmsprop", loss: Mapping[str, keras.losses.Loss] | None = None, **kwargs: Any) -> None:
         """Compile, with a loss for each output.
 
         Raises:
@@ -68,6 +66,11 @@ class UncertaintyWeightedModel(keras.Model):
             raise ValueError("loss_weights are learned by this model; for fixed ones build it with learned_weights=False.")
         self._losses_by_output = dict(loss)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as saved; Keras leaves this to a model that overrides `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

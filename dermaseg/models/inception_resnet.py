@@ -65,9 +65,7 @@ def build_inception_resnet(
     x = _build_base(input_shape, weights)(x)
     # float32: bfloat16 has three digits, too few for a sum over every place.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
-    outputs = dense_head(
-        x, num_classes=num_classes, dropout=dropout, classifier_activation=classifier_activation, name="label"
-    )
+    outputs = dense_head(x, num_classes=num_classes, dropout=dropout, classifier_activation=classifier_activation, name="label")
     model = keras.Model(images, outputs, name=name or "inception_resnet")
     set_trainable(model, trainable)
     return model
@@ -120,8 +118,8 @@ def cache_features(
 ) -> np.ndarray:
     """Compute the base's pooled features of every image once, and keep them in a file.
 
-    The file's name is a hash of the pixels and of the base's weights: other images or other weights get a file of their own, and
-    features that are out of date are never read.
+    The file's name is a hash of the pixels and of the base's weights: other images or other weights get a file of their
+    own, and features that are out of date are never read.
 
     Args:
         model: As built by `build_inception_resnet`.
@@ -194,9 +192,7 @@ def fine_tune(
     set_trainable(model, "head")
     network, phase_train, phase_validation = model, train, validation
     if cache is not None:
-        phase_train, phase_validation = (
-            _with_features(model, data, cache, batch_size) for data in (train, validation)
-        )
+        phase_train, phase_validation = (_with_features(model, data, cache, batch_size) for data in (train, validation))
         _, network = split_head(model)
     history = _fit(
         network,
@@ -237,7 +233,7 @@ def _fit(
 ) -> keras.callbacks.History:
     model.compile(keras.optimizers.Adam(learning_rate), loss=loss, metrics=list(metrics))
     data = {"x": train[0], "y": train[1], "batch_size": batch_size} if isinstance(train, tuple) else {"x": train}
-    return model.fit(**data, validation_data=validation, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    return model.fit(**data, validation_data=validation, epochs=epochs, callbacks=list(callbacks))
 
 
 def _with_features(
@@ -254,7 +250,7 @@ def _with_features(
 def _fingerprint(images: np.ndarray, weights: Sequence[np.ndarray]) -> str:
     digest = hashlib.blake2b(f"{images.shape} {images.dtype}".encode(), digest_size=16)
     for array in (*images, *weights):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -270,9 +266,7 @@ def _build_base(input_shape: tuple[int | None, int | None, int], weights: str | 
         raise ValueError(f"weights must be 'imagenet', None or the path of a weights file; there is no file {str(weights)!r}.")
     source = weights if weights is None else os.fspath(weights)
     try:
-        return keras.applications.InceptionResNetV2(
-            include_top=False, weights=source, input_shape=input_shape, name=_BASE
-        )
+        return keras.applications.InceptionResNetV2(include_top=False, weights=source, input_shape=input_shape, name=_BASE)
     except Exception as error:
         if weights is None:
             raise

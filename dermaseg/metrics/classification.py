@@ -1,0 +1,233 @@
+"""Figures of a classifier for a report: NumPy in, numbers out, no backend.
+
+Every function takes integer labels `(samples,)` and, for each sample, a probability of every class. A class that the labels
+lack (as happens in a subgroup, or a bootstrap resample) is left out of a mean over classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+__all__ = [
+    "balanced_accuracy",
+    "choose_threshold",
+    "class_scores",
+    "classification_scores",
+    "confusion_matrix",
+    "macro_auc",
+    "sensitivity_at_specificity",
+    "specificity_at_sensitivity",
+]
+
+
+def classification_scores(labels: Any, probabilities: Any) -> dict[str, float]:
+    """Return the figures that stand at the head of a report.
+
+    Args:
+        labels: Integers `(samples,)`.
+        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+
+    Returns:
+        `accuracy`; `majority_share`, the accuracy of always naming the labels' commonest class, to read accuracy beside;
+        `balanced_accuracy`; and `macro_auc`.
+
+    Raises:
+        ValueError: If shapes do not fit, a label is no class, or a probability is not finite.
+
+    Example:
+        >>> scores = classification_scores([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+        >>> scores["accuracy"], scores["majority_share"], round(scores["balanced_accuracy"], 3)
+        (0.75, 0.75, 0.833)
+    """
+    labels, probabilities = _check(labels, probabilities)
+    return {
+        "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+        "majority_share": float(np.bincount(labels).max() / len(labels)),
+        "balanced_accuracy": balanced_accuracy(labels, probabilities),
+        "macro_auc": macro_auc(labels, probabilities),
+    }
+
+
+def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return each class's figures against all others.
+
+    Args:
+        labels: As for `classification_scores`.
+        probabilities: As for `classification_scores`.
+        class_names: One name a class.
+
+    Returns:
+        For each class `count` (its samples), `sensitivity`, `specificity` and `auc`; NaN where the labels do not define one.
+
+    Raises:
+        ValueError: As for `classification_scores`, or if there is not one name a class.
+    """
+    labels, probabilities = _check(labels, probabilities)
+    if len(class_names) != probabilities.shape[1]:
+        raise ValueError(f"class_names has {len(class_names)} names for {probabilities.shape[1]} classes.")
+    confusion = confusion_matrix(labels, probabilities)
+    found, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    others = len(labels) - true
+    sensitivity, specificity = _ratios(found, true), _ratios(others - predicted + found, others)
+    figures = zip(true.tolist(), sensitivity.tolist(), specificity.tolist(), _aucs(labels, probabilities), strict=True)
+    return {
+        name: {"count": count, "sensitivity": hit, "specificity": spared, "auc": float(auc)}
+        for name, (count, hit, spared, auc) in zip(class_names, figures, strict=True)
+    }
+
+
+def confusion_matrix(labels: Any, probabilities: Any) -> np.ndarray:
+    """Return the counts of true class (rows) against predicted class (columns), `(classes, classes)`.
+
+    Arguments and errors are those of `classification_scores`.
+    """
+    labels, probabilities = _check(labels, probabilities)
+    classes = probabilities.shape[1]
+    pairs = labels * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def balanced_accuracy(labels: Any, probabilities: Any) -> float:
+    """Return the mean sensitivity over the classes that the labels hold, the figure of ISIC 2018 Task 3.
+
+    Arguments and errors are those of `classification_scores`.
+    """
+    confusion = confusion_matrix(labels, probabilities)
+    return float(np.nanmean(_ratios(confusion.diagonal(), confusion.sum(axis=1))))
+
+
+def macro_auc(labels: Any, probabilities: Any) -> float:
+    """Return the mean over classes of the area under the ROC curve, one class against the rest.
+
+    AUC = (R - n (n + 1) / 2) / (n m), with R the sum of the ranks of the class's n samples among all n + m by its
+    probability: the chance that one of them ranks above one of the m others, a tie counting half.
+
+    Arguments and errors are those of `classification_scores`. NaN where the labels hold one class only.
+
+    References:
+        Hanley and McNeil, 1982, "The meaning and use of the area under a receiver operating characteristic (ROC) curve".
+    """
+    labels, probabilities = _check(labels, probabilities)
+    aucs = _aucs(labels, probabilities)
+    defined = ~np.isnan(aucs)
+    return float(aucs[defined].mean()) if defined.any() else math.nan
+
+
+def sensitivity_at_specificity(positive: Any, scores: Any, *, specificity: float) -> float:
+    """Return the largest sensitivity that a threshold reaches with at least that specificity.
+
+    Only thresholds that the data offer are used: nothing is interpolated between points of the ROC curve.
+
+    Args:
+        positive: Whether each sample is positive (as a melanoma), `(samples,)`.
+        scores: `(samples,)`, larger for positive.
+        specificity: Share of the negatives that must stay negative, above 0, at most 1.
+
+    Returns:
+        0 to 1; NaN where a side has no sample.
+
+    Raises:
+        ValueError: If shapes differ, a score is not finite, or `specificity` is outside its range.
+
+    Example:
+        >>> sensitivity_at_specificity([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], specificity=1.0)
+        0.5
+    """
+    positive, scores = _check_binary(positive, scores)
+    rank = _rank("specificity", specificity, np.count_nonzero(~positive))
+    if positive.all() or not positive.any():
+        return math.nan
+    return float(np.mean(scores[positive] > np.sort(scores[~positive])[rank]))
+
+
+def specificity_at_sensitivity(positive: Any, scores: Any, *, sensitivity: float) -> float:
+    """Return the largest specificity that a threshold reaches with at least that sensitivity.
+
+    Args:
+        positive: As for `sensitivity_at_specificity`.
+        scores: As for `sensitivity_at_specificity`.
+        sensitivity: Share of the positives that must be found, above 0, at most 1.
+
+    Returns:
+        0 to 1; NaN where a side has no sample.
+
+    Raises:
+        ValueError: As for `sensitivity_at_specificity`.
+    """
+    positive, scores = _check_binary(positive, scores)
+    if positive.all() or not positive.any():
+        return math.nan
+    return float(np.mean(scores[~positive] < choose_threshold(positive, scores, sensitivity=sensitivity)))
+
+
+def choose_threshold(positive: Any, scores: Any, *, sensitivity: float) -> float:
+    """Return the largest threshold t for which `score >= t` finds at least that share of the positives.
+
+    Choose it on the validation part: on the test part it would be fitted to what it is judged by.
+
+    Args:
+        positive: As for `sensitivity_at_specificity`, with at least one positive.
+        scores: As for `sensitivity_at_specificity`.
+        sensitivity: Wanted share, above 0, at most 1.
+
+    Raises:
+        ValueError: As for `sensitivity_at_specificity`, or if no sample is positive.
+
+    Example:
+        >>> choose_threshold([0, 1, 1, 1, 1], [0.7, 0.9, 0.8, 0.6, 0.2], sensitivity=0.75)
+        0.6
+    """
+    positive, scores = _check_binary(positive, scores)
+    if not positive.any():
+        raise ValueError("a threshold for a sensitivity needs at least one positive sample.")
+    found = np.sort(scores[positive])[::-1]
+    return float(found[_rank("sensitivity", sensitivity, len(found))])
+
+
+def _check(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    if probabilities.ndim != 2 or probabilities.shape[1] < 2 or labels.shape != probabilities.shape[:1] or not labels.size:
+        raise ValueError(
+            "labels must be (samples,) and probabilities (samples, classes) with two or more classes and a sample, got "
+            f"{labels.shape} and {probabilities.shape}. For one sigmoid unit pass np.stack([1 - p, p], axis=1)."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers, got {labels.dtype}.")
+    if not 0 <= labels.min() <= labels.max() < probabilities.shape[1]:
+        raise ValueError(f"labels must lie between 0 and {probabilities.shape[1] - 1}, got {labels.min()} to {labels.max()}.")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("probabilities must be finite.")
+    return labels, probabilities
+
+
+def _check_binary(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+    positive, scores = np.asarray(positive).astype(bool), np.asarray(scores)
+    if positive.ndim != 1 or positive.shape != scores.shape:
+        raise ValueError(f"positive and scores must be (samples,) and agree, got {positive.shape} and {scores.shape}.")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite.")
+    return positive, scores
+
+
+def _rank(name: str, share: float, count: int) -> int:
+    """Return the position of the last of the `count` sorted samples that a share needs."""
+    if not 0 < share <= 1:
+        raise ValueError(f"{name} must be above 0 and at most 1, got {share!r}.")
+    # 0.55 * 20 is 11.000000000000002 in floating point.
+    return max(0, math.ceil(share * count - 1e-9) - 1)
+
+
+def _ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
+def _aucs(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    ranks = stats.rankdata(probabilities, axis=0)
+    own = labels[:, None] == np.arange(probabilities.shape[1])
+    count = own.sum(axis=0)
+    return _ratios((ranks * own).sum(axis=0) - count * (count + 1) / 2, count * (len(labels) - count))

@@ -1,0 +1,194 @@
+"""Fuzzy layers against the formulas written out in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
+
+GATES = [
+    (FuzzySkipGate, {}),
+    (FuzzySkipGate, {"rules": 3, "channels": 5, "stride": 2}),
+    (FuzzySkipGate, {"quadratic": False}),
+    (AttentionSkipGate, {"channels": 4, "stride": 2}),
+]
+
+
+@pytest.fixture
+def tensors():
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(2, 8, 6, 16)).astype("float32"), generator.normal(size=(2, 8, 6, 12)).astype("float32")
+
+
+def randomise(layer, scale=1.0):
+    """Take a layer away from its start, where its gate is the identity."""
+    generator = np.random.default_rng(1)
+    for weight in layer.trainable_weights:
+        weight.assign(ops.convert_to_numpy(weight) + scale * generator.normal(size=weight.shape))
+    return layer
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def numpy_strengths(layer, encoder, decoder, *, quadratic=True):
+    """Steps 1 to 4 of the layer's docstring, one rule and channel at a time."""
+    weights = {weight.path.split("/", 1)[1]: ops.convert_to_numpy(weight).astype("float64") for weight in layer.weights}
+    q = encoder @ weights["encoder_projection/kernel"][0, 0] + decoder @ weights["decoder_projection/kernel"][0, 0]
+    q = (q - weights["norm/moving_mean"]) / np.sqrt(weights["norm/moving_variance"] + 1e-3)
+    q = np.clip(q * weights["norm/gamma"] + weights["norm/beta"], -8, 8)
+    inverse_width = softplus(weights["rho"]) + 1e-3
+    log_strength = np.zeros((*q.shape[:-1], layer.rules))
+    for rule in range(layer.rules):
+        for channel in range(layer.width):
+            s, c = inverse_width[channel, rule], weights["center"][channel, rule]
+            square = q[..., channel] ** 2 if quadratic else 0.0
+            log_strength[..., rule] -= 0.5 * s**2 * (square - 2 * q[..., channel] * c + c**2)
+    log_strength *= np.exp(weights["log_t"]) / np.sqrt(layer.width)
+    strength = np.exp(log_strength - log_strength.max(-1, keepdims=True))
+    return strength / strength.sum(-1, keepdims=True), weights["theta"]
+
+
+@pytest.mark.parametrize("quadratic", [True, False])
+def test_fuzzy_gate_is_its_formula(tensors, quadratic):
+    encoder, decoder = tensors
+    gate = FuzzySkipGate(rules=5, quadratic=quadratic, return_firing_strengths=True)
+    gate(encoder, decoder)
+    assert gate.width == 8
+    randomise(gate)
+    gated, strengths = gate(encoder, decoder)
+    expected, theta = numpy_strengths(gate, encoder, decoder, quadratic=quadratic)
+    np.testing.assert_allclose(strengths, expected, atol=2e-5)
+    np.testing.assert_allclose(gated, encoder * 2 / (1 + np.exp(-expected @ theta)), atol=2e-4)
+    np.testing.assert_allclose(gate.firing_strengths(encoder, decoder), strengths, atol=1e-6)
+
+
+def test_stride_decides_on_averages(tensors):
+    encoder, decoder = tensors
+    gate = FuzzySkipGate(stride=2, return_firing_strengths=True)
+    gate(encoder, decoder)
+    randomise(gate)
+
+    def pool(x):
+        return x.reshape(2, 4, 2, 3, 2, -1).mean((2, 4))
+
+    gated, strengths = gate(encoder, decoder)
+    expected, theta = numpy_strengths(gate, pool(encoder), pool(decoder))
+    np.testing.assert_allclose(strengths, expected, atol=2e-5)
+    field = (2 / (1 + np.exp(-expected @ theta))).repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(gated, encoder * field, atol=2e-4)
+
+
+def test_attention_gate_is_its_formula(tensors):
+    encoder, decoder = tensors
+    gate = AttentionSkipGate()
+    gate(encoder, decoder)
+    randomise(gate)
+    weights = {weight.path.split("/", 1)[1]: ops.convert_to_numpy(weight) for weight in gate.weights}
+    q = encoder @ weights["encoder_projection/kernel"][0, 0] + decoder @ weights["decoder_projection/kernel"][0, 0]
+    q = np.maximum(q / np.sqrt(1 + 1e-3) * weights["norm/gamma"] + weights["norm/beta"], 0)
+    expected = encoder * 2 / (1 + np.exp(-(q @ weights["psi"] + weights["psi_bias"])))
+    np.testing.assert_allclose(gate(encoder, decoder), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(("gate", "options"), GATES)
+def test_gate_starts_as_the_identity(tensors, gate, options, policy):
+    encoder, decoder = (ops.cast(x, keras.DTypePolicy(policy).compute_dtype) for x in tensors)
+    for training in (False, True):
+        gated = gate(**options, dtype=policy)(encoder, decoder, training=training)
+        assert gated.dtype == encoder.dtype
+        np.testing.assert_array_equal(ops.cast(gated, "float32"), ops.cast(encoder, "float32"))
+
+
+@pytest.mark.parametrize(("gate", "options"), GATES)
+def test_gate_learns_from_its_start(tensors, gate, options):
+    encoder, decoder = tensors
+    inputs = [keras.Input(x.shape[1:]) for x in tensors]
+    model = keras.Model(inputs, gate(**options)(*inputs))
+    target = encoder * (1.5 + 0.4 * np.tanh(decoder[..., :1]))
+    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
+    first = model.train_on_batch([encoder, decoder], target)
+    before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    for _ in range(30):
+        last = model.train_on_batch([encoder, decoder], target)
+    assert last < 0.5 * first
+    for weight, start in zip(model.trainable_weights, before, strict=True):
+        assert np.any(ops.convert_to_numpy(weight) != start), weight.path
+
+
+@pytest.mark.parametrize(("policy", "bound"), [("mixed_bfloat16", 0.06), ("mixed_float16", 0.01)])
+def test_half_precision_stays_within_a_bound(tensors, policy, bound):
+    encoder, decoder = tensors
+    exact = FuzzySkipGate(return_firing_strengths=True)
+    exact(encoder, decoder)
+    randomise(exact, scale=0.5)
+    half = FuzzySkipGate(return_firing_strengths=True, dtype=policy)
+    half(encoder, decoder)
+    half.set_weights(exact.get_weights())
+    gated, strengths = exact(encoder, decoder)
+    half_gated, half_strengths = half(encoder, decoder)
+    assert keras.backend.standardize_dtype(half_strengths.dtype) == "float32"
+    np.testing.assert_allclose(half_strengths, strengths, atol=bound)
+    np.testing.assert_allclose(ops.sum(half_strengths, axis=-1), 1.0, atol=1e-6)
+    error = np.abs(ops.convert_to_numpy(ops.cast(half_gated, "float32")) - ops.convert_to_numpy(gated))
+    assert np.all(error <= bound * (1 + np.abs(encoder)))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_extreme_inputs_stay_finite(policy):
+    # 128 channels at the far end of float16: the plain product of 128 memberships would be 0 / 0.
+    encoder = np.full((1, 4, 4, 512), 3e4, "float32")
+    gate = FuzzySkipGate(dtype=policy, return_firing_strengths=True)
+    gate(encoder * 0, encoder * 0)
+    assert gate.width == 128
+    gate.encoder_projection.kernel.assign(np.full(gate.encoder_projection.kernel.shape, 1e-3))
+    gated, strengths = gate(encoder, encoder * 0)
+    assert np.all(np.isfinite(ops.convert_to_numpy(ops.cast(gated, "float32"))))
+    np.testing.assert_allclose(ops.sum(strengths, axis=-1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [FuzzyMembership(4, -2.0, 3.0), *(gate(**options) for gate, options in GATES)])
+def test_config_round_trip(layer):
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: FuzzySkipGate(rules=1), "rules"),
+        (lambda: FuzzySkipGate(rules=True), "rules"),
+        (lambda: FuzzySkipGate(channels=0), "channels"),
+        (lambda: AttentionSkipGate(stride=0), "stride"),
+        (lambda: FuzzySkipGate()(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 2, 2))), "share height and width"),
+        (lambda: FuzzySkipGate(stride=2)(np.zeros((1, 5, 4, 2)), np.zeros((1, 5, 4, 2))), "multiples of the stride 2"),
+        (lambda: FuzzyMembership(terms=1), "terms"),
+        (lambda: FuzzyMembership(low=1.0, high=1.0), "low must be below high"),
+    ],
+)
+def test_refuses(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_memberships_start_spread_and_crossing_at_half():
+    layer = FuzzyMembership(terms=3, low=-1.0, high=1.0)
+    x = np.array([[-1.0, 0.5], [0.0, -0.5]], "float32")
+    memberships = ops.convert_to_numpy(layer(x)).reshape(2, 2, 3)
+    np.testing.assert_allclose(memberships[0, 0], [1, 0.0625, 0.0625**4], atol=1e-5)
+    np.testing.assert_allclose(memberships[0, 1], [0.5**9, 0.5, 0.5], atol=1e-5)
+    np.testing.assert_allclose(memberships[1, 0], [0.0625, 1, 0.0625], atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_memberships_stay_in_range_whatever_the_weights(policy):
+    layer = FuzzyMembership(terms=2, dtype=policy)
+    x = np.linspace(-50, 50, 40, dtype="float32").reshape(1, 4, 5, 2)
+    layer(x)
+    layer.rho.assign(np.array([-100.0, -3.0, 0.0, 100.0]))
+    memberships = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
+    assert memberships.shape == (1, 4, 5, 4)
+    assert np.all((memberships >= 0) & (memberships <= 1))

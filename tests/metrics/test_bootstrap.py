@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from dermaseg.metrics import bootstrap_interval, bootstrap_statistic, paired_bootstrap
+
+
+def test_the_interval_agrees_with_scipy_on_independent_values():
+    values = np.random.default_rng(0).normal(0.8, 0.1, 200)
+    ours = bootstrap_interval(values, resamples=4000)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=0).confidence_interval
+    assert ours.value == pytest.approx(values.mean())
+    assert ours.low == pytest.approx(theirs.low, abs=2e-3)
+    assert ours.high == pytest.approx(theirs.high, abs=2e-3)
+
+
+def test_copies_of_a_lesion_bring_no_certainty():
+    lesions = np.random.default_rng(0).normal(0.8, 0.1, 60)
+    once = bootstrap_interval(lesions)
+    copied, groups = np.repeat(lesions, 5), np.repeat(np.arange(60), 5)
+    grouped = bootstrap_interval(copied, groups=groups)
+    naive = bootstrap_interval(copied)
+    assert grouped.high - grouped.low == pytest.approx(once.high - once.low, rel=0.05)
+    assert naive.high - naive.low < 0.6 * (grouped.high - grouped.low)
+    assert (grouped.count, grouped.groups) == (300, 60)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 5))
+def test_the_value_lies_within_the_range_and_seeds_repeat(values, seed):
+    interval = bootstrap_interval(np.array(values), resamples=200, seed=seed)
+    assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
+    assert interval == bootstrap_interval(np.array(values), resamples=200, seed=seed)
+
+
+def test_coverage_is_near_what_is_promised():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for seed in range(200):
+        means = rng.normal(0, 1, 40)
+        values = np.repeat(means, 2) + rng.normal(0, 0.1, 80)
+        interval = bootstrap_interval(values, groups=np.repeat(np.arange(40), 2), resamples=300, seed=seed)
+        hits += interval.low <= 0 <= interval.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_pairing_takes_the_lesions_spread_out():
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0.8, 0.2, 100)
+    first, second = difficulty + 0.01 + rng.normal(0, 0.005, 100), difficulty
+    paired = paired_bootstrap(first, second)
+    assert paired.low > 0
+    assert bootstrap_interval(first).low < bootstrap_interval(second).high
+
+
+def test_any_statistic_over_groups():
+    values = np.random.default_rng(0).normal(0, 1, 90)
+    groups = np.repeat(np.arange(30), 3)
+    ours = bootstrap_statistic(lambda index: values[index].mean(), 90, groups=groups, resamples=1500)
+    same = bootstrap_interval(values, groups=groups, resamples=1500)
+    assert ours.low == pytest.approx(same.low, abs=0.05)
+    assert ours.high == pytest.approx(same.high, abs=0.05)
+
+
+def test_resamples_without_a_value_are_left_out():
+    labels = np.array([1] + [0] * 9)
+
+    def share_of_positives(index):
+        return 1.0 if labels[index].any() else float("nan")
+
+    interval = bootstrap_statistic(share_of_positives, 10, resamples=200)
+    assert (interval.value, interval.low, interval.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"values": np.array([])}, "at least one sample"),
+        ({"values": np.array([1.0, np.nan])}, "must be finite"),
+        ({"values": np.ones(3), "groups": np.ones(2)}, "shape of values"),
+        ({"values": np.ones(3), "level": 1.0}, "level must lie"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_interval(**arguments)
+
+
+def test_pairs_must_match():
+    with pytest.raises(ValueError, match="must have one shape"):
+        paired_bootstrap(np.ones(3), np.ones(4))

@@ -1,0 +1,158 @@
+"""The Fuzzy U-Net is the U-Net plus gates."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from dermaseg.losses.fuzzy import FuzzySegmentation
+from dermaseg.models.fuzzy_unet import build_fuzzy_unet
+from dermaseg.models.unet import build_unet
+
+FILTERS = (8, 16, 24)
+
+
+def images(height=32, width=32, count=2):
+    return np.random.default_rng(0).uniform(0, 255, (count, height, width, 3)).astype("float32")
+
+
+def share_weights(source, target):
+    """Copy weights by layer name, as a fair comparison does."""
+    for layer in source.layers:
+        if layer.weights:
+            target.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gate": "linear"},
+        {"gate": "attention"},
+        {"gate_stride": 1, "rules": 3, "gate_channels": 4},
+        {"bottleneck_gate": True},
+    ],
+)
+def test_starts_as_the_plain_unet(options, policy, keras_policy):
+    keras_policy(policy)
+    plain = build_unet(filters=FILTERS)
+    fuzzy = build_fuzzy_unet(filters=FILTERS, **options)
+    share_weights(plain, fuzzy)
+    for height, width in ((32, 32), (45, 27)):
+        picture = images(height, width)
+        np.testing.assert_array_equal(fuzzy(picture), plain(picture))
+
+
+def test_adds_only_gates():
+    plain = {layer.name for layer in build_unet(filters=FILTERS).layers}
+    fuzzy = {layer.name for layer in build_fuzzy_unet(filters=FILTERS).layers}
+    assert fuzzy - plain == {"gate_0", "gate_1"}
+    assert plain <= fuzzy
+
+
+def test_parameter_counts_are_pinned():
+    assert build_fuzzy_unet().count_params() == 4_526_214
+    assert build_fuzzy_unet(gate="linear").count_params() == 4_526_214
+    assert build_fuzzy_unet(gate="attention").count_params() == 4_520_326
+
+
+@pytest.mark.parametrize("num_classes", [1, 3])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_uncertainty_maps(num_classes, stem_stride):
+    options = {"filters": FILTERS, "num_classes": num_classes, "stem_stride": stem_stride, "deep_supervision": False}
+    plain, model = build_fuzzy_unet(**options), build_fuzzy_unet(**options, uncertainty=True)
+    model.set_weights(plain.get_weights())
+    picture = images(45, 27)
+    outputs = {name: ops.convert_to_numpy(output) for name, output in model(picture).items()}
+    assert {name: output.shape for name, output in outputs.items()} == {
+        "mask": (2, 45, 27, num_classes),
+        "uncertainty": (2, 45, 27, 1),
+        "rule_entropy": (2, 45, 27, 1),
+    }
+    np.testing.assert_array_equal(outputs["mask"], plain(picture))
+    best = outputs["mask"].max(-1, keepdims=True)
+    expected = 1 - np.abs(2 * best - 1) if num_classes == 1 else (1 - best) * 1.5
+    np.testing.assert_allclose(outputs["uncertainty"], expected, atol=1e-6)
+    for name in ("uncertainty", "rule_entropy"):
+        assert outputs[name].dtype == np.float32
+        assert outputs[name].min() >= 0
+        assert outputs[name].max() <= 1 + 1e-5
+    assert outputs["rule_entropy"].std() > 0
+
+
+def test_rule_entropy_is_that_of_the_finest_gate():
+    model = build_fuzzy_unet(filters=FILTERS, stem_stride=1, gate_stride=1, rules=4, uncertainty=True)
+    picture = images()
+    strengths = keras.Model(model.input, model.get_layer("gate_0").output[1])(picture)
+    entropy = -(strengths * np.log(strengths)).sum(-1, keepdims=True) / np.log(4)
+    np.testing.assert_allclose(model(picture)["rule_entropy"], entropy, atol=1e-5)
+
+
+def test_deep_supervision_keeps_its_outputs_beside_the_uncertainty():
+    model = build_fuzzy_unet(filters=(8, 8, 8, 8), deep_supervision=True, uncertainty=True)
+    assert set(model(images())) == {"mask", "mask_coarse", "mask_coarsest", "uncertainty", "rule_entropy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gate": "soft"}, "gate must be one of"),
+        ({"uncertainty": True, "gate": "attention"}, "uncertainty needs"),
+        ({"uncertainty": True, "classifier_activation": None}, "uncertainty needs"),
+        ({"rules": 1}, "rules"),
+    ],
+)
+def test_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_fuzzy_unet(filters=FILTERS, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_overfits_one_batch_under_xla(policy, keras_policy):
+    keras_policy(policy)
+    keras.utils.set_random_seed(0)
+    picture = images()
+    mask = np.zeros((2, 32, 32, 1), "float32")
+    mask[0, 8:24, 6:20] = mask[1, 4:14, 10:28] = 1
+    picture = picture * 0.2 + 180 * (1 - 0.7 * mask)
+    model = build_fuzzy_unet(input_shape=(32, 32, 3), filters=FILTERS)
+    model.compile(keras.optimizers.Adam(0.01), FuzzySegmentation(tau_px=1.0), jit_compile=True)
+    first = model.train_on_batch(picture, mask)
+    for _ in range(40):
+        last = model.train_on_batch(picture, mask)
+    assert last < 0.3 * first
+    prediction = model.predict_on_batch(picture)
+    assert prediction.dtype == np.float32
+    assert np.any(ops.convert_to_numpy(model.get_layer("gate_0").theta) != 0)
+
+
+@pytest.mark.slow
+def test_compiled_model_loads_in_a_fresh_process(tmp_path):
+    model = build_fuzzy_unet(filters=FILTERS, bottleneck_gate=True, uncertainty=True)
+    model.compile("adam", {"mask": FuzzySegmentation(tau_px=1.5)})
+    picture = images(45, 27)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "expected.npz", picture=picture, **model(picture))
+    script = (
+        "import sys, numpy, keras, dermaseg.losses.fuzzy, dermaseg.models.fuzzy_unet\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "expected = numpy.load(sys.argv[2])\n"
+        "for name, output in model(expected['picture']).items():\n"
+        "    numpy.testing.assert_allclose(output, expected[name], atol=1e-6)\n"
+    )
+    arguments = [sys.executable, "-c", script, str(tmp_path / "model.keras"), str(tmp_path / "expected.npz")]
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_clones():
+    model = build_fuzzy_unet(filters=FILTERS, uncertainty=True)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    picture = images()
+    np.testing.assert_allclose(clone(picture)["mask"], model(picture)["mask"], atol=1e-6)
