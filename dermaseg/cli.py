@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["run"]
 
 USER_ERROR = 2
 INTERRUPTED = 130
+DEMO_STEPS = 400
 
 console = Console(stderr=True)
 
@@ -32,9 +34,9 @@ console = Console(stderr=True)
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 2 for a mistake that the user can mend, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
-    # TensorFlow greets on standard error from C++; the first error of ours would drown in it.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        if options.needs_backend:
+            _load_backend_quietly()
         options.command(options)
     except (DermasegError, ValueError, OSError) as error:
         console.print(f"[bold red]dermaseg:[/] {escape(' '.join(str(error).split()))}", highlight=False, soft_wrap=True)
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dermaseg {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    def add(name: str, command: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Any, summary: str, example: str, *, needs_backend: bool = True) -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name,
             help=summary,
@@ -63,12 +65,13 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"Example: {example}",
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, needs_backend=needs_backend)
         return sub
 
     demo = add("demo", _demo, "Make a synthetic data set, train, evaluate and predict: no download.", "dermaseg demo")
     demo.add_argument("--output", type=Path, default=Path("dermaseg-demo"), help="folder for everything it makes")
     demo.add_argument("--images", type=int, default=600, help="synthetic photographs")
+    demo.add_argument("--steps", type=int, default=DEMO_STEPS, help="training steps")
     demo.add_argument("--seed", type=int, default=0, help="of the data and the training")
 
     train = add(
@@ -112,18 +115,30 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("model", type=Path, metavar="MODEL", help="run folder or .keras file")
     predict.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photographs, or folders of them")
     predict.add_argument("--output", type=Path, default=Path("predictions"), help="folder for masks and overlays")
-    predict.add_argument(
-        "--size", type=int, help="side of the working area in pixels, where the model does not know it"
-    )
+    predict.add_argument("--size", type=int, help="side of the working area in pixels, where the model does not know it")
     predict.add_argument("--threshold", type=float, help="probability above which a pixel is lesion")
 
-    audit = add("audit", _audit, "Report what is wrong with a data set.", "dermaseg audit ham10000")
+    audit = add("audit", _audit, "Report what is wrong with a data set.", "dermaseg audit ham10000", needs_backend=False)
     audit.add_argument("data", type=Path, metavar="DIR", help="folder of photographs")
     audit.add_argument("--run", type=Path, help="also check the split of this run for leaks")
     audit.add_argument("--json", action="store_true", help="print the findings as JSON")
 
-    add("tasks", _tasks, "List the tasks.", "dermaseg tasks")
+    add("tasks", _tasks, "List the tasks.", "dermaseg tasks", needs_backend=False)
     return parser
+
+
+def _load_backend_quietly() -> None:
+    """Import Keras with standard error put aside: TensorFlow greets there from C++, whatever its log level says."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+            import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -214,7 +229,7 @@ def _demo(options: argparse.Namespace) -> None:
     console.print(f"Making {options.images} synthetic photographs in {escape(str(data))}", highlight=False)
     samples = make_synthetic(data, count=options.images, seed=options.seed)
     with counting(console, "decode") as decoded, training_progress(console) as shown:
-        run = train("segment", samples, folder, seed=options.seed, steps=400, callbacks=[shown], on_decode=decoded)
+        run = train("segment", samples, folder, seed=options.seed, steps=options.steps, callbacks=[shown], on_decode=decoded)
     with counting(console, "evaluate") as scored:
         report = evaluate_run(run, data=None, on_image=scored)
     test = Split.load(run.split).apply(samples)["test"]

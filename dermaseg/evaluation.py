@@ -154,9 +154,7 @@ def evaluate(
             # A distance to an outline that is not there has no value.
             known = np.isfinite(values)
             if known.any():
-                found[name] = bootstrap_interval(
-                    values[known], groups=groups[chosen][known], resamples=resamples, seed=seed
-                )
+                found[name] = bootstrap_interval(values[known], groups=groups[chosen][known], resamples=resamples, seed=seed)
         return found
 
     everything = figures(np.arange(len(rows)))

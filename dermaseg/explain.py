@@ -33,7 +33,7 @@ class GradCAM:
             classifier pools, and where it pools several the finest.
 
     Raises:
-        ValueError: If the model has no class output, no such layer, or no map to explain.
+        ValueError: If the model has more than one input, no class output, no such layer, or no map to explain.
 
     Example:
         >>> from dermaseg.models import build_cnn
@@ -47,7 +47,9 @@ class GradCAM:
     """
 
     def __init__(self, model: keras.Model, *, layer: str | None = None) -> None:
-        classifier = keras.Model(model.inputs, _class_output(model))
+        if len(model.inputs) != 1:
+            raise ValueError(f"model must have one input, the images; it has {len(model.inputs)}.")
+        classifier = keras.Model(model.inputs[0], _class_output(model))
         self.layer = layer or _pooled_map(classifier)
         self._tap = _Tap()
         self._scores = self._rebuild(classifier)
@@ -203,7 +205,8 @@ def _gradient(function: Callable[[Any], tuple[Any, Any]], x: Any) -> tuple[Any, 
 
 
 def _class_output(model: keras.Model) -> Any:
-    output = model.output
+    # A sequential model that was never called has outputs, but no output.
+    output = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     if isinstance(output, dict):
         output = output.get("label")
     if getattr(output, "ndim", None) != 2:
@@ -217,13 +220,11 @@ def _pooled_map(classifier: keras.Model) -> str:
     for layer in reversed(classifier.layers):
         if len(getattr(layer.output, "shape", ())) == 4:
             break
-        source = layer.input[0] if isinstance(layer.input, list) else layer.input
-        if len(source.shape) == 4:
-            maps.append(source)
+        maps += [source for source in keras.tree.flatten(layer.input)[:1] if len(source.shape) == 4]
     if not maps:
         raise ValueError("layer must be named: the model's class output comes from no pooled map.")
-    images = [keras.KerasTensor((1, *(size or 256 for size in image.shape[1:])), image.dtype) for image in classifier.inputs]
-    traced = keras.Model(classifier.inputs, maps).compute_output_spec(images)
+    images = keras.KerasTensor((1, *(size or 256 for size in classifier.input.shape[1:])))
+    traced = keras.Model(classifier.input, maps).compute_output_spec(images)
     areas = [spec.shape[1] * spec.shape[2] for spec in traced]
     return maps[int(np.argmax(areas))]._keras_history.operation.name
 

@@ -242,8 +242,8 @@ def fuzzy_entropy(mu: Any) -> Any:
         equation 8, with K = 1 / ln 2 for each element.
     """
     rest = 1.0 - mu
-    nats = mu * ops.log(ops.maximum(mu, 1e-7)) + rest * ops.log(ops.maximum(rest, 1e-7))
-    return -nats / math.log(2.0)
+    nats = -mu * ops.log(ops.maximum(mu, 1e-7)) - rest * ops.log(ops.maximum(rest, 1e-7))
+    return nats / math.log(2.0)
 
 
 def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
@@ -266,8 +266,8 @@ def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
         ValueError: If `tau_px` is negative, the shape is another, or a value is neither 0 nor 1.
 
     Example:
-        >>> fuzzify_mask(np.array([[0, 0, 1, 1]]), tau_px=1.0).round(2).tolist()
-        [[0.18, 0.38, 0.62, 0.82]]
+        >>> print(fuzzify_mask(np.array([[0, 0, 1, 1]]), tau_px=1.0).round(2))
+        [[0.18 0.38 0.62 0.82]]
     """
     check_tau(tau_px)
     mask = np.asarray(mask)
@@ -309,8 +309,8 @@ def soften_mask(masks: Any, tau_px: float) -> Any:
 
     Example:
         >>> crisp = np.repeat([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]], 6, axis=0).reshape(1, 6, 6, 1)
-        >>> ops.convert_to_numpy(soften_mask(crisp, tau_px=0.5))[0, 3, :, 0].round(2).tolist()
-        [0.0, 0.03, 0.27, 0.73, 0.97, 1.0]
+        >>> print(ops.convert_to_numpy(soften_mask(crisp, tau_px=0.5))[0, 3, :, 0].round(2))
+        [0.   0.03 0.27 0.73 0.97 1.  ]
     """
     check_tau(tau_px)
     masks = ops.cast(masks, "float32")

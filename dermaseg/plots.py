@@ -33,9 +33,7 @@ COLOURS: Mapping[str, str] = {
 _TRUTH, _PREDICTION = COLOURS["sky"], COLOURS["yellow"]
 
 
-def overlay(
-    image: np.ndarray, mask: np.ndarray, *, colour: str = _PREDICTION, width_px: int | None = None
-) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, *, colour: str = _PREDICTION, width_px: int | None = None) -> np.ndarray:
     """Draw a mask's outline on a photograph, with a dark rim that shows on pale and dark skin alike.
 
     Args:
@@ -109,9 +107,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """
     if not history:
         raise ValueError("history is empty: there is no epoch to draw.")
-    names = [
-        name for name in dict.fromkeys(key for row in history for key in row) if name not in ("epoch", "learning_rate")
-    ]
+    names = [name for name in dict.fromkeys(key for row in history for key in row) if name not in ("epoch", "learning_rate")]
     measures = [name for name in names if not name.startswith("val_")]
     with _style() as plt:
         figure, axes = plt.subplots(1, len(measures), figsize=(4.5 * len(measures), 3.2), squeeze=False)

@@ -98,9 +98,7 @@ class Predictor:
         ValueError: If the size is not known, or the threshold is not between 0 and 1.
     """
 
-    def __init__(
-        self, model: str | Path | keras.Model, *, size: int | None = None, threshold: float | None = None
-    ) -> None:
+    def __init__(self, model: str | Path | keras.Model, *, size: int | None = None, threshold: float | None = None) -> None:
         card: dict[str, Any] = {}
         if isinstance(model, keras.Model):
             self.model = model
@@ -167,7 +165,5 @@ def _read(photo: Photo) -> tuple[Path | None, np.ndarray]:
     if isinstance(photo, Image.Image):
         return None, np.asarray(photo.convert("RGB"))
     if photo.ndim != 3 or photo.shape[-1] != 3 or photo.dtype != np.uint8:
-        raise ValueError(
-            f"an array must be RGB, (height, width, 3), uint8, 0 to 255; got shape {photo.shape}, {photo.dtype}."
-        )
+        raise ValueError(f"an array must be RGB, (height, width, 3), uint8, 0 to 255; got shape {photo.shape}, {photo.dtype}.")
     return None, photo

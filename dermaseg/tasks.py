@@ -114,6 +114,19 @@ def _segmentation_options(samples: Samples) -> dict[str, Any]:
     return {"loss": OverlapCrossentropy(overlap="jaccard"), "metrics": [JaccardIndex(name="jaccard")]}
 
 
+def _build_fuzzy_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
+    from dermaseg.models import build_fuzzy_unet
+
+    return build_fuzzy_unet(**options)
+
+
+def _fuzzy_options(samples: Samples) -> dict[str, Any]:
+    from dermaseg.losses import FuzzySegmentation
+    from dermaseg.metrics import JaccardIndex
+
+    return {"loss": FuzzySegmentation(), "metrics": [JaccardIndex(name="jaccard")]}
+
+
 _SEGMENT = Task(
     name="segment",
     summary="Outline the lesion: a U-Net from photographs and masks.",
@@ -124,7 +137,17 @@ _SEGMENT = Task(
     compile_options=_segmentation_options,
 )
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (_SEGMENT,)}
+_SEGMENT_FUZZY = Task(
+    name="segment-fuzzy",
+    summary="Outline the lesion: a Fuzzy U-Net, trained towards fuzzy borders.",
+    target="mask",
+    monitor="val_jaccard",
+    prepare=_with_masks,
+    build=_build_fuzzy_unet,
+    compile_options=_fuzzy_options,
+)
+
+TASKS: Mapping[str, Task] = {task.name: task for task in (_SEGMENT, _SEGMENT_FUZZY)}
 """Every task by its name in the shell."""
 
 

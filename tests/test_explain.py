@@ -141,8 +141,8 @@ def test_wrong_arguments_are_named():
     images = keras.Input((8, 8, 3))
     with pytest.raises(ValueError, match="model must have an output"):
         GradCAM(keras.Model(images, layers.Conv2D(1, 1)(images)))
+    vector = keras.Input((4,))
     with pytest.raises(ValueError, match="no pooled map"):
-        vector = keras.Input((4,))
         GradCAM(keras.Model(vector, layers.Dense(2)(vector)))
 
 

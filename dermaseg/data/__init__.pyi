@@ -9,6 +9,7 @@ from .geometry import canvas as canvas
 from .geometry import fit_area as fit_area
 from .grouping import group_samples as group_samples
 from .hair import remove_hair as remove_hair
+from .ham10000 import HAM10000_CLASSES as HAM10000_CLASSES
 from .ham10000 import MALIGNANT as MALIGNANT
 from .ham10000 import read_ham10000 as read_ham10000
 from .ham10000 import to_benign_malignant as to_benign_malignant

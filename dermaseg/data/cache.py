@@ -95,9 +95,7 @@ class PixelCache:
         images = records[:, : 3 * self._area].reshape(-1, *self.size, 3)
         return images, records[:, 3 * self._area :].reshape(-1, *self.size, 1) if self.masks else None
 
-    def _write(
-        self, samples: tuple[Sample, ...], total_bytes: int, progress: Callable[[int, int], None] | None
-    ) -> None:
+    def _write(self, samples: tuple[Sample, ...], total_bytes: int, progress: Callable[[int, int], None] | None) -> None:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         free_bytes = shutil.disk_usage(folder).free

@@ -12,15 +12,13 @@ from dermaseg.errors import DataError
 
 __all__ = ["canvas", "fit_area"]
 
-_STEP = 8
 _LOOK_AT = 256
 
 
 def fit_area(shape: tuple[int, int], size: int) -> tuple[int, int]:
     """Return the height and width, in pixels, that keep the aspect of `shape` at an area of about `size` squared.
 
-    Networks see lesions at one scale, so that the area counts; a squashed picture would also bend every outline. Sides
-    are multiples of 8.
+    Networks see lesions at one scale, so that the area counts; a squashed picture would also bend every outline.
 
     Args:
         shape: Height and width, in pixels.
@@ -28,7 +26,7 @@ def fit_area(shape: tuple[int, int], size: int) -> tuple[int, int]:
 
     Example:
         >>> fit_area((450, 600), 128)
-        (112, 144)
+        (111, 148)
         >>> fit_area((256, 256), 128)
         (128, 128)
     """
@@ -57,4 +55,4 @@ def canvas(samples: Samples, size: int) -> tuple[int, int]:
 
 
 def _rounded(side: float) -> int:
-    return max(_STEP, _STEP * round(side / _STEP))
+    return max(1, round(side))

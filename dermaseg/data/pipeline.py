@@ -47,7 +47,8 @@ def make_dataset(
     """Make a data set that `fit`, `evaluate` and `predict` take.
 
     Every file is decoded here, once, into a `PixelCache`; what cannot be read stops the call and is named. Each pass
-    over the data set is a new epoch with an order and an augmentation of its own.
+    over the data set is a new epoch with an order and an augmentation of its own. Call `fit(..., shuffle=False)`: the
+    order is settled here, and Keras would shuffle the batches of a `PyDataset` once more, by another seed.
 
     Args:
         samples: The samples of one part of a split.
@@ -80,8 +81,7 @@ def make_dataset(
         raise ValueError(f"batch_size={batch_size}: a batch holds at least one sample.")
     if drop_remainder and 0 < len(samples) < batch_size:
         raise ValueError(
-            f"drop_remainder=True leaves none of {len(samples)} samples with batch_size={batch_size}. "
-            "Make batches smaller."
+            f"drop_remainder=True leaves none of {len(samples)} samples with batch_size={batch_size}. Make batches smaller."
         )
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
@@ -185,15 +185,14 @@ def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
         return tf.nest.flatten(batches.read(int(epoch), int(batch)))
 
     rows = batches.batch_size if batches.drop_remainder or batches.count % batches.batch_size == 0 else None
-    sample = tf.nest.map_structure(
-        lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), batches.read(0, 0)
-    )
+    first = batches.read(initial_epoch, 0)
+    specs = tf.nest.map_structure(lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), first)
+    flat_specs = tf.nest.flatten(specs)
 
     def read(epoch: Any, batch: Any) -> Any:
-        specs = tf.nest.flatten(sample)
-        tensors = tf.numpy_function(flat, [epoch, batch], [spec.dtype for spec in specs], stateful=False)
-        shaped = [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True)]
-        return tf.nest.pack_sequence_as(sample, shaped)
+        tensors = tf.numpy_function(flat, [epoch, batch], [spec.dtype for spec in flat_specs], stateful=False)
+        shaped = [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, flat_specs, strict=True)]
+        return tf.nest.pack_sequence_as(specs, shaped)
 
     number = tf.TensorSpec((), tf.int64)
     dataset = tf.data.Dataset.from_generator(numbers, output_signature=(number, number))
@@ -205,7 +204,7 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
     import keras
 
     class Dataset(keras.utils.PyDataset):
-        """Batches of `_Batches`, which counts an epoch when its last batch has been taken.
+        """Count an epoch when all of its batches have been taken.
 
         Keras calls `on_epoch_begin` and `on_epoch_end` also around a batch that it only looks at to build a model.
         """
@@ -214,14 +213,14 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
             super().__init__()
             self._epoch = initial_epoch
             self._within = False
-            self._finished = False
+            self._taken = 0
 
         @property
         def num_batches(self) -> int:
             return len(batches)
 
         def __getitem__(self, batch: int) -> Any:
-            self._finished |= self._within and batch == len(batches) - 1
+            self._taken += self._within
             return batches.read(self._epoch, batch)
 
         def __iter__(self) -> Iterator[Any]:
@@ -230,8 +229,8 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
             self.on_epoch_end()
 
         def on_epoch_begin(self) -> None:
-            self._epoch += self._finished
-            self._finished = False
+            self._epoch += self._taken >= len(batches)
+            self._taken = 0
             self._within = True
 
         def on_epoch_end(self) -> None:
@@ -253,9 +252,7 @@ def _labels(samples: Samples, target: Target) -> np.ndarray | None:
         return None
     for sample in samples:
         if sample.label is None:
-            raise DataError(
-                f"Sample {sample.id!r} has no label. Keep samples.with_labels(), or ask for another target."
-            )
+            raise DataError(f"Sample {sample.id!r} has no label. Keep samples.with_labels(), or ask for another target.")
     return samples.labels
 
 
@@ -273,9 +270,7 @@ def _probabilities(weights: np.ndarray | None, count: int, *, shuffle: bool) -> 
     if not shuffle:
         raise ValueError("weights say how likely a sample is to be drawn and need shuffle=True.")
     if weights.shape != (count,) or not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() == 0:
-        raise ValueError(
-            f"weights need {count} finite numbers, none negative and not all 0; got shape {weights.shape}."
-        )
+        raise ValueError(f"weights need {count} finite numbers, none negative and not all 0; got shape {weights.shape}.")
     return weights / weights.sum()
 
 

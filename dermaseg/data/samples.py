@@ -14,6 +14,7 @@ from dermaseg.errors import DataError
 
 __all__ = ["Sample", "Samples"]
 
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One photograph and what is known about it.
@@ -162,9 +163,7 @@ class Samples(Sequence[Sample]):
         """
         missing = [name for name in self.class_names if name not in mapping]
         if missing:
-            raise DataError(
-                f"relabel: the mapping says nothing of the class {missing[0]!r}. Map it to a name or to None."
-            )
+            raise DataError(f"relabel: the mapping says nothing of the class {missing[0]!r}. Map it to a name or to None.")
         names = tuple(dict.fromkeys(name for name in mapping.values() if name is not None))
 
         def change(sample: Sample) -> Sample:
@@ -186,9 +185,7 @@ class Samples(Sequence[Sample]):
         names = {part.class_names for part in parts if part.class_names}
         if len(names) > 1:
             first, second = sorted(names)[:2]
-            raise DataError(
-                f"concatenate: class names differ: {first} and {second}. Use relabel() on one of them first."
-            )
+            raise DataError(f"concatenate: class names differ: {first} and {second}. Use relabel() on one of them first.")
         rows = [sample for part in parts for sample in part]
         joined = source or " + ".join(dict.fromkeys(part.source for part in parts if part.source))
         return cls(rows, class_names=next(iter(names), ()), source=joined)

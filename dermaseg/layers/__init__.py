@@ -1,5 +1,22 @@
 """Trainable or exportable pieces, each a Keras layer with a complete config."""
 
+from dermaseg.layers.colour import ShadesOfGray, shades_of_gray
+from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
 from dermaseg.layers.padding import CropLike, PadToStride
+from dermaseg.layers.pooling import BorderPooling, LesionPooling
+from dermaseg.layers.uncertainty import UncertaintyWeights
+from dermaseg.layers.upsampling import SmoothUpsampling
 
-__all__ = ["CropLike", "PadToStride"]
+__all__ = [
+    "AttentionSkipGate",
+    "BorderPooling",
+    "CropLike",
+    "FuzzyMembership",
+    "FuzzySkipGate",
+    "LesionPooling",
+    "PadToStride",
+    "ShadesOfGray",
+    "SmoothUpsampling",
+    "UncertaintyWeights",
+    "shades_of_gray",
+]

@@ -72,7 +72,7 @@ def fuzzy_tversky_loss(
         ValueError: If shapes differ, or a parameter is outside its range.
 
     Example:
-        >>> mu = ops.array([0.0, 0.25, 0.75, 1.0]).reshape((1, 2, 2, 1))
+        >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_tversky_loss(mu, mu)[0])
         0.0
 
@@ -153,7 +153,7 @@ def fuzzy_crossentropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = Fal
         ValueError: If shapes differ.
 
     Example:
-        >>> mu = ops.array([0.0, 0.25, 0.75, 1.0]).reshape((1, 2, 2, 1))
+        >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_crossentropy_loss(mu, mu)[0])
         0.0
 
@@ -255,7 +255,7 @@ def fuzzy_segmentation_loss(
         ValueError: If shapes differ, or a parameter is outside its range.
 
     Example:
-        >>> mu = ops.array([0.0, 0.25, 0.75, 1.0]).reshape((1, 2, 2, 1))
+        >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_segmentation_loss(mu, mu)[0])
         0.0
 

@@ -174,7 +174,7 @@ def brier_score(labels: Any, probabilities: Any) -> float:
 def fit_temperature(labels: Any, probabilities: Any) -> float:
     """Return the temperature T that makes softmax(log p / T) most likely, above 1 for a model that is too sure.
 
-    One number cannot reorder the classes, so accuracy and AUC of a binary classifier stay as they are.
+    One number cannot reorder the classes of a sample: its prediction, and so the accuracy, stays as it is.
 
     Args:
         labels: Integers `(samples,)` of the validation part; 0 or 1 for one sigmoid unit.

@@ -139,7 +139,7 @@ def sensitivity_at_specificity(positive: Any, scores: Any, *, specificity: float
         0.5
     """
     positive, scores = _check_binary(positive, scores)
-    rank = _rank("specificity", specificity, np.count_nonzero(~positive))
+    rank = _rank("specificity", specificity, int(np.count_nonzero(~positive)))
     if positive.all() or not positive.any():
         return math.nan
     return float(np.mean(scores[positive] > np.sort(scores[~positive])[rank]))
@@ -218,7 +218,7 @@ def _rank(name: str, share: float, count: int) -> int:
     """Return the position of the last of the `count` sorted samples that a share needs."""
     if not 0 < share <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {share!r}.")
-    # 0.55 * 20 is 11.000000000000002 in floating point.
+    # 0.55 * 100 is 55.00000000000001 in floating point.
     return max(0, math.ceil(share * count - 1e-9) - 1)
 
 

@@ -89,8 +89,9 @@ class _PixelRatio(keras.metrics.Metric):
 
     def result(self) -> Any:
         """Return the figure over all that was added, a float32 scalar; the empty score before anything was."""
-        # Not `score`: the weights of samples may sum to less than 1.
-        return ops.where(self.whole > 0, self.part / ops.where(self.whole > 0, self.whole, 1.0), self.empty_score)
+        # Tensors first: jax.numpy.where takes no Keras variable. Not `score`: the weights of samples may sum to less than 1.
+        part, whole = ops.convert_to_tensor(self.part), ops.convert_to_tensor(self.whole)
+        return ops.where(whole > 0, part / ops.where(whole > 0, whole, 1.0), self.empty_score)
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the metric."""

@@ -64,9 +64,10 @@ class BalancedAccuracy(keras.metrics.Metric):
 
     def result(self) -> Any:
         """Return the figure over all that was added, a scalar; 0 before anything was."""
-        seen = ops.cast(self.total > 0, self.total.dtype)
-        sensitivity = self.correct / ops.where(self.total > 0, self.total, 1.0)
-        return ops.sum(sensitivity * seen) / ops.maximum(ops.sum(seen), 1.0)
+        # Tensors first: jax.numpy.where takes no Keras variable.
+        correct, total = ops.convert_to_tensor(self.correct), ops.convert_to_tensor(self.total)
+        sensitivity = ops.where(total > 0, correct / ops.where(total > 0, total, 1.0), 0.0)
+        return ops.sum(sensitivity) / ops.maximum(ops.sum(ops.cast(total > 0, total.dtype)), 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the metric."""

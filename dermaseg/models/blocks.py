@@ -12,6 +12,7 @@ from typing import Any
 from keras import layers
 
 from dermaseg.layers.padding import CropLike
+from dermaseg.layers.upsampling import SmoothUpsampling
 
 __all__ = [
     "SkipGate",
@@ -87,9 +88,7 @@ def residual_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
     return layers.Activation("relu", name=f"{name}_out")(x)
 
 
-def encode(
-    images: Any, filters: Sequence[int], *, stem_stride: int = 2, blocks: Sequence[int] | None = None
-) -> list[Any]:
+def encode(images: Any, filters: Sequence[int], *, stem_stride: int = 2, blocks: Sequence[int] | None = None) -> list[Any]:
     """Turn raw pixels into one feature map a stage, finest first: strides `stem_stride`, `2 stem_stride`, ...
 
     Args:
@@ -145,8 +144,7 @@ def mask_head(x: Any, like: Any, *, num_classes: int, stride: int, classifier_ac
     """Turn features at `stride` into float32 mask probabilities at the height and width of `like`."""
     x = layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name=f"{name}_logits")(x)
     if stride > 1:
-        # float32: bilinear upsampling under a mixed policy does not compile with XLA on TensorFlow 2.21.
-        x = layers.UpSampling2D(stride, interpolation="bilinear", dtype="float32", name=f"{name}_upsample")(x)
+        x = SmoothUpsampling(stride, dtype="float32", name=f"{name}_upsample")(x)
     x = CropLike(dtype="float32", name=f"{name}_crop")([x, like])
     return layers.Activation(activation_name(classifier_activation, num_classes), dtype="float32", name=name)(x)
 

@@ -13,7 +13,8 @@ from dermaseg.models.blocks import check_filters, dense_head, encode
 
 __all__ = ["build_cnn"]
 
-RESIDUAL_FILTERS = (32, 64, 128, 256)
+RESIDUAL_FILTERS = (16, 32, 64, 128, 256)
+RESIDUAL_BLOCKS = (1, 1, 1, 2, 2)
 PLAIN_FILTERS = (32, 64, 128)
 
 
@@ -40,9 +41,10 @@ def build_cnn(
         input_shape: Height and width may be None for `"residual"`, which mirrors any size out to its stride; `"plain"`
             needs both, for its dense layer reads every place.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
-        filters: Channels a stage; each stage after the first halves the map. None takes (32, 64, 128, 256), or
-            (32, 64, 128) for `"plain"`.
-        blocks: Residual blocks a stage; None takes one each. Not used by `"plain"`.
+        filters: Channels a stage; each stage after the first halves the map. None takes
+            (16, 32, 64, 128, 256), or (32, 64, 128) for `"plain"`.
+        blocks: Residual blocks a stage; None takes one each, and with `filters=None` (1, 1, 1, 2, 2): depth costs least where
+            the map is small. Not used by `"plain"`.
         stem_stride: 1 or 2, the stride of the first convolution. Not used by `"plain"`.
         variant: `"residual"` or `"plain"`.
         dropout: Rate, 0 to 1, before the last dense layer.
@@ -68,7 +70,9 @@ def build_cnn(
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}.")
     inputs = keras.Input(input_shape, name="images")
     if variant == "residual":
-        features = _residual(inputs, filters or RESIDUAL_FILTERS, blocks, stem_stride)
+        if filters is None:
+            filters, blocks = RESIDUAL_FILTERS, blocks or RESIDUAL_BLOCKS
+        features = _residual(inputs, filters, blocks, stem_stride)
     elif variant == "plain":
         features = _plain(inputs, filters or PLAIN_FILTERS)
     else:

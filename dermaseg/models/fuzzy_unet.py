@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzySkipGate
 from dermaseg.layers.padding import CropLike
+from dermaseg.layers.upsampling import SmoothUpsampling
 from dermaseg.models.blocks import decode
 from dermaseg.models.unet import build_masks, build_pyramid
 
@@ -130,6 +131,5 @@ def _rule_entropy(strengths: Any, like: Any, *, stride: int) -> Any:
     nats = -ops.sum(strengths * ops.log(ops.maximum(strengths, 1e-7)), axis=-1, keepdims=True)
     entropy = nats / math.log(strengths.shape[-1])
     if stride > 1:
-        # float32, as in `mask_head`: bilinear upsampling under a mixed policy does not compile with XLA.
-        entropy = layers.UpSampling2D(stride, interpolation="bilinear", dtype="float32")(entropy)
+        entropy = SmoothUpsampling(stride, dtype="float32")(entropy)
     return CropLike(dtype="float32")([entropy, like])

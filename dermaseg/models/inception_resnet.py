@@ -110,7 +110,7 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """
     _base_of(model)
     features = model.get_layer("pool").output
-    return keras.Model(model.inputs, features, name="features"), keras.Model(features, model.output, name="head")
+    return keras.Model(model.input, features, name="features"), keras.Model(features, model.output, name="head")
 
 
 def cache_features(

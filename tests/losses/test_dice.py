@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from keras import ops
 
 from dermaseg import losses
@@ -15,7 +16,10 @@ CASES = [
     (losses.Tversky(0.3, 0.7), lambda t, p, **k: losses.tversky_loss(t, p, alpha=0.3, beta=0.7, **k)),
     (losses.FocalTversky(), losses.focal_tversky_loss),
     (losses.OverlapCrossentropy(), losses.overlap_crossentropy),
-    (losses.OverlapCrossentropy("dice", 0.3), lambda t, p, **k: losses.overlap_crossentropy(t, p, overlap="dice", weight=0.3, **k)),
+    (
+        losses.OverlapCrossentropy("dice", 0.3),
+        lambda t, p, **k: losses.overlap_crossentropy(t, p, overlap="dice", weight=0.3, **k),
+    ),
 ]
 NAMES = ["dice", "jaccard", "tversky", "focal_tversky", "jaccard_crossentropy", "dice_crossentropy"]
 every_loss = pytest.mark.parametrize(("loss", "function"), CASES, ids=NAMES)
@@ -57,9 +61,7 @@ def test_tversky_agrees_with_numpy(alpha, beta, smooth, channels):
 
 def test_focal_tversky_is_a_power():
     true, pred = masks()
-    np.testing.assert_allclose(
-        numpy(losses.focal_tversky_loss(true, pred)), oracle(true, pred, 0.3, 0.7) ** 0.75, atol=1e-5
-    )
+    np.testing.assert_allclose(numpy(losses.focal_tversky_loss(true, pred)), oracle(true, pred, 0.3, 0.7) ** 0.75, atol=1e-5)
 
 
 def test_the_sum_has_its_weights():
@@ -77,6 +79,28 @@ def test_perfect_costs_nothing_and_values_are_per_picture(loss, function):
     assert values.shape == (3,)
     assert (values > 0).all()
     assert values.dtype == np.float32
+
+
+@every_overlap
+@settings(deadline=None, max_examples=20)
+@given(
+    true=hnp.arrays("float32", (2, 3, 3, 2), elements=st.sampled_from([0.0, 1.0])),
+    pred=hnp.arrays("float32", (2, 3, 3, 2), elements=st.floats(0, 1, width=32)),
+)
+def test_values_lie_between_0_and_1_and_are_0_for_the_mask_itself(loss, function, true, pred):
+    values = numpy(function(true, pred))
+    assert (values >= 0).all()
+    assert (values < 1).all()
+    assert (numpy(function(true, true)) == 0).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(logits=st.floats(-200, 200), lesion=st.booleans())
+def test_crossentropy_of_logits_is_exact(logits, lesion):
+    # log(1 + e^-|x|) + max(x, 0) - x t
+    expected = np.logaddexp(0, -logits if lesion else logits)
+    found = losses.mask_crossentropy(np.full((1, 1, 1, 1), lesion), np.full((1, 1, 1, 1), logits), from_logits=True)
+    assert numpy(found)[0] == pytest.approx(expected, rel=1e-5, abs=1e-30)
 
 
 @every_loss
@@ -135,16 +159,23 @@ def test_half_precision_is_summed_in_float32(loss, function, dtype):
 
 
 @every_loss
-def test_gradients_are_finite_at_the_ends(loss, function):
-    true = np.zeros((2, 4, 4, 1), "float32")
-    true[0] = 1
-    inputs = keras.Input((4, 4, 1))
-    layer = keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer=keras.initializers.Constant(100.0))
-    model = keras.Model(inputs, layer(inputs))
-    model.compile("sgd", loss)
-    model.train_on_batch(2 * true - 1, true)  # saturated and right
-    model.train_on_batch(1 - 2 * true, true)  # saturated and wrong
-    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+@pytest.mark.parametrize("wrong", [False, True])
+def test_gradients_are_finite_at_the_ends(loss, function, wrong, gradient):
+    true = np.zeros((3, 4, 4, 1), "float32")  # an empty mask, a full one, and a lesion
+    true[1] = 1
+    true[2, 1:3, 1:3] = 1
+    pred = 1 - true if wrong else true
+    assert np.isfinite(gradient(lambda p: function(true, p), pred)).all()
+    logits = 1000 * (2 * pred - 1)
+    assert np.isfinite(gradient(lambda x: function(true, x, from_logits=True), logits)).all()
+
+
+@every_loss
+def test_a_step_down_the_gradient_helps_every_pixel(loss, function, gradient):
+    true, pred = masks()
+    slopes = gradient(lambda p: function(true, p), pred)
+    assert (slopes[true == 1] < 0).all()
+    assert (slopes[true == 0] > 0).all()
 
 
 def test_class_weights():
@@ -177,6 +208,8 @@ def test_shapes_that_differ_are_refused(loss, function):
     [
         (lambda: losses.Tversky(alpha=-1), "alpha and beta must be at least 0"),
         (lambda: losses.Dice(smooth=0), "smooth must be above 0"),
+        (lambda: losses.Jaccard(class_weights=(0.0, 0.0)), "class_weights must be at least 0, and one above 0"),
+        (lambda: losses.OverlapCrossentropy(class_weights=(2.0, -1.0)), "class_weights must be at least 0"),
         (lambda: losses.FocalTversky(gamma=0), "gamma must be above 0"),
         (lambda: losses.OverlapCrossentropy(overlap="iou"), "overlap must be 'dice' or 'jaccard'"),
         (lambda: losses.OverlapCrossentropy(weight=1.5), "weight must lie between 0 and 1"),

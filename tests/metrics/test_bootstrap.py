@@ -55,6 +55,19 @@ def test_pairing_takes_the_lesions_spread_out():
     assert bootstrap_interval(first).low < bootstrap_interval(second).high
 
 
+def test_groups_of_any_size_weigh_by_their_photographs():
+    values, groups = np.array([1.0, 1.0, 1.0, 0.0]), np.array(["a", "a", "a", "b"])
+    interval = bootstrap_interval(values, groups=groups)
+    assert (interval.value, interval.low, interval.high) == (0.75, 0.0, 1.0)  # aa, ab, bb
+    assert str(interval) == "0.750 [0.000, 1.000]"
+
+
+def test_many_groups_are_drawn_block_by_block():
+    values = np.random.default_rng(0).normal(0, 1, 5000)
+    interval = bootstrap_interval(values, resamples=500)  # 2**20 // 5000 resamples a block
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(5000), rel=0.15)
+
+
 def test_any_statistic_over_groups():
     values = np.random.default_rng(0).normal(0, 1, 90)
     groups = np.repeat(np.arange(30), 3)
@@ -81,6 +94,7 @@ def test_resamples_without_a_value_are_left_out():
         ({"values": np.array([1.0, np.nan])}, "must be finite"),
         ({"values": np.ones(3), "groups": np.ones(2)}, "shape of values"),
         ({"values": np.ones(3), "level": 1.0}, "level must lie"),
+        ({"values": np.ones(3), "resamples": 0}, "resamples must be at least 1"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -65,6 +65,35 @@ def test_empty_masks():
         assert boundary_jaccard(true, pred) == 0
 
 
+def test_spacing_scales_each_axis():
+    true, pred = np.zeros((2, 20, 20))
+    true[5:10, 5:10] = 1
+    pred[5:10, 8:13] = 1
+    assert hausdorff95(true, pred, spacing=(9.0, 0.5)) == 1.5
+    assert hausdorff95(true.T, pred.T, spacing=(0.5, 9.0)) == 1.5
+    discs = disc(60, 30, 30, 15), disc(60, 28, 35, 12)
+    assert average_boundary_distance(*discs, spacing=(2, 2)) == pytest.approx(2 * average_boundary_distance(*discs))
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (25, 40), (38, 10)])
+def test_nothing_depends_on_where_in_the_picture_the_lesion_is(row, column):
+    true, pred = disc(24, 11, 12, 9), disc(24, 12, 10, 8)
+    small = np.pad(true, 1), np.pad(pred, 1)
+    large = np.zeros((2, 64, 80), bool)
+    large[:, row : row + 26, column : column + 26] = small
+    for distance in (hausdorff95, average_boundary_distance):
+        assert distance(*large) == pytest.approx(distance(*small))
+    width = 2.0 / np.hypot(26, 26)
+    assert boundary_jaccard(*large, width=2.0 / np.hypot(64, 80)) == pytest.approx(boundary_jaccard(*small, width=width))
+
+
+def test_a_band_of_one_pixel_is_the_outline():
+    true, pred = disc(40, 18, 20, 9), disc(40, 19, 20, 9)
+    ours, theirs = (set(map(tuple, outline(mask))) for mask in (true, pred))
+    expected = len(ours & theirs) / len(ours | theirs)
+    assert boundary_jaccard(true, pred, width=0) == pytest.approx(expected)
+
+
 def test_both_directions_count_alike():
     true, pred = disc(60, 30, 30, 15), disc(60, 28, 35, 12)
     for distance in (hausdorff95, average_boundary_distance, boundary_jaccard):

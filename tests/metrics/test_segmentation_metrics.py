@@ -4,8 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from isic_challenge_scoring.confusion import create_binary_confusion_matrix
-from isic_challenge_scoring.metrics import binary_accuracy, binary_dice, binary_jaccard, binary_sensitivity, binary_specificity
-from isic_challenge_scoring.metrics import binary_threshold_jaccard
+from isic_challenge_scoring.metrics import (
+    binary_accuracy,
+    binary_dice,
+    binary_jaccard,
+    binary_sensitivity,
+    binary_specificity,
+    binary_threshold_jaccard,
+)
+from keras import ops
 from sklearn import metrics as sklearn_metrics
 
 from dermaseg import metrics
@@ -76,6 +83,33 @@ def test_sample_weights_choose_pictures():
     assert float(streaming.result()) == pytest.approx(np.mean(kept), abs=1e-6)
 
 
+def test_channels_are_masks_of_their_own():
+    true, pred = pictures(8)
+    pairs = true.reshape(4, 2, 9, 9).transpose(0, 2, 3, 1), pred.reshape(4, 2, 9, 9).transpose(0, 2, 3, 1)
+    for average in ("per_image", "dataset"):
+        one, two = metrics.DiceScore(average=average), metrics.DiceScore(average=average)
+        one.update_state(true, pred)
+        two.update_state(*pairs)
+        assert float(one.result()) == pytest.approx(float(two.result()), abs=1e-6)
+
+
+def test_weights_below_one_pixel_still_count():
+    true, pred = pictures(1)
+    streaming = metrics.JaccardIndex(average="dataset")
+    streaming.update_state(true, pred, sample_weight=np.array([1e-4], "float32"))
+    assert float(streaming.result()) == pytest.approx(scores(true, pred)[0]["jaccard"], rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_counts_every_pixel(dtype):
+    true = np.ones((2, 300, 300, 1), "float32")  # 90,000 pixels: float16 overflows, bfloat16 stops counting at 256
+    true[:, :100] = 0
+    pred = np.roll(true, 50, axis=1)
+    streaming = metrics.JaccardIndex()
+    streaming.update_state(ops.cast(true, dtype), ops.cast(pred, dtype))
+    assert float(streaming.result()) == pytest.approx(150 / 250)
+
+
 def test_empty_masks_score_what_was_asked():
     empty = np.zeros((1, 4, 4, 1), "float32")
     for empty_score in (1.0, 0.0):
@@ -109,7 +143,7 @@ def test_config_round_trip(metric, name):
 def test_keras_watches_it_under_xla():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
     model.compile("sgd", "binary_crossentropy", metrics=[metrics.JaccardIndex(name="jaccard")], jit_compile=True)
-    history = model.fit(np.random.rand(4, 8, 8, 3), np.ones((4, 8, 8, 1)), batch_size=2, verbose=0)
+    history = model.fit(pictures(4, 8)[0].repeat(3, -1), pictures(4, 8)[0], batch_size=2, verbose=0)
     assert 0 <= history.history["jaccard"][0] <= 1
 
 
@@ -119,6 +153,9 @@ def test_keras_watches_it_under_xla():
         (lambda: metrics.JaccardIndex(average="batch"), "average must be"),
         (lambda: metrics.DiceScore(threshold=1.0), "threshold must lie"),
         (lambda: metrics.JaccardIndex().update_state(np.zeros((2, 4, 4)), np.zeros((2, 4, 4))), r"\(batch, height, width, ch"),
+        (lambda: metrics.DiceScore().update_state(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 1, 1))), "and agree"),
+        (lambda: metrics.DiceScore().update_state(*np.zeros((2, 2, 4, 4, 1)), np.ones((2, 4, 4))), "one weight a picture"),
+        (lambda: metrics.ThresholdedJaccard(cutoff=65), "cutoff must lie"),
         (lambda: metrics.segmentation_scores(np.zeros((4, 4)), np.zeros((4, 5))), "must be \\(height, width\\) and agree"),
     ],
 )

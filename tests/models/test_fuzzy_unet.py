@@ -26,15 +26,14 @@ def share_weights(source, target):
             target.get_layer(layer.name).set_weights(layer.get_weights())
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "options",
+    ("options", "policy"),
     [
-        {},
-        {"gate": "linear"},
-        {"gate": "attention"},
-        {"gate_stride": 1, "rules": 3, "gate_channels": 4},
-        {"bottleneck_gate": True},
+        ({}, "float32"),
+        ({}, "mixed_bfloat16"),
+        ({"gate": "linear", "bottleneck_gate": True}, "float32"),
+        ({"gate": "attention"}, "float32"),
+        ({"gate_stride": 1, "rules": 3, "gate_channels": 4}, "float32"),
     ],
 )
 def test_starts_as_the_plain_unet(options, policy, keras_policy):
@@ -42,9 +41,8 @@ def test_starts_as_the_plain_unet(options, policy, keras_policy):
     plain = build_unet(filters=FILTERS)
     fuzzy = build_fuzzy_unet(filters=FILTERS, **options)
     share_weights(plain, fuzzy)
-    for height, width in ((32, 32), (45, 27)):
-        picture = images(height, width)
-        np.testing.assert_array_equal(fuzzy(picture), plain(picture))
+    picture = images(45, 27)
+    np.testing.assert_array_equal(fuzzy(picture), plain(picture))
 
 
 def test_adds_only_gates():
@@ -54,16 +52,13 @@ def test_adds_only_gates():
     assert plain <= fuzzy
 
 
-def test_parameter_counts_are_pinned():
+def test_parameter_count_is_pinned():
     assert build_fuzzy_unet().count_params() == 4_526_214
-    assert build_fuzzy_unet(gate="linear").count_params() == 4_526_214
-    assert build_fuzzy_unet(gate="attention").count_params() == 4_520_326
 
 
-@pytest.mark.parametrize("num_classes", [1, 3])
-@pytest.mark.parametrize("stem_stride", [1, 2])
+@pytest.mark.parametrize(("num_classes", "stem_stride"), [(1, 2), (3, 1)])
 def test_uncertainty_maps(num_classes, stem_stride):
-    options = {"filters": FILTERS, "num_classes": num_classes, "stem_stride": stem_stride, "deep_supervision": False}
+    options = {"filters": FILTERS, "num_classes": num_classes, "stem_stride": stem_stride}
     plain, model = build_fuzzy_unet(**options), build_fuzzy_unet(**options, uncertainty=True)
     model.set_weights(plain.get_weights())
     picture = images(45, 27)
@@ -87,7 +82,7 @@ def test_uncertainty_maps(num_classes, stem_stride):
 def test_rule_entropy_is_that_of_the_finest_gate():
     model = build_fuzzy_unet(filters=FILTERS, stem_stride=1, gate_stride=1, rules=4, uncertainty=True)
     picture = images()
-    strengths = keras.Model(model.input, model.get_layer("gate_0").output[1])(picture)
+    strengths = ops.convert_to_numpy(keras.Model(model.input, model.get_layer("gate_0").output[1])(picture))
     entropy = -(strengths * np.log(strengths)).sum(-1, keepdims=True) / np.log(4)
     np.testing.assert_allclose(model(picture)["rule_entropy"], entropy, atol=1e-5)
 

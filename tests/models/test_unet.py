@@ -119,9 +119,7 @@ def test_clone_has_the_same_weights_shape():
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     images = pictures(1, 32, 32)
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(clone(images)), keras.ops.convert_to_numpy(model(images)), atol=1e-6
-    )
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(clone(images)), keras.ops.convert_to_numpy(model(images)), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+"""Measure each stage from files to batches: `python benchmarks/input_pipeline.py [count]`.
+
+The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from dermaseg.data.augment import Augment
+from dermaseg.data.cache import PixelCache
+from dermaseg.data.images import read_image, read_mask
+from dermaseg.data.pipeline import make_dataset
+from dermaseg.data.synthetic import make_synthetic
+
+BATCH = 32
+
+
+def report(stage: str, count: int, run: Callable[[], object]) -> None:
+    """Print milliseconds an image and images a second."""
+    run()
+    best_s = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        run()
+        best_s = min(best_s, time.perf_counter() - start)
+    print(f"{stage:<44} {1e3 * best_s / count:7.3f} ms/image {count / best_s:8.0f} images/s")
+
+
+def main() -> None:
+    """Measure all stages on synthetic files of the size of HAM10000."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 128
+    with tempfile.TemporaryDirectory() as folder:
+        samples = make_synthetic(folder, count=count)
+        report("decode 600x450 JPEG", count, lambda: [read_image(sample.image) for sample in samples])
+        for size in (192, 128):
+            report(
+                f"decode 600x450 JPEG, scaled for {size} px",
+                count,
+                lambda size=size: [read_image(sample.image, min_size=(size, size)) for sample in samples],
+            )
+        report("decode 600x450 PNG mask", count, lambda: [read_mask(sample.mask) for sample in samples])
+        for size in (128, 192):
+            cache = PixelCache(samples, size=(size, size), masks=True, folder=folder)
+            positions = np.random.default_rng(0).permutation(count).reshape(-1, BATCH)
+            report(f"cached read, {size} px", count, lambda: [cache.read(batch) for batch in positions])  # noqa: B023
+            images, masks = cache.read(np.arange(BATCH))
+            for name, augment in (("light", Augment.light()), ("strong", Augment.strong())):
+                rng = np.random.default_rng(0)
+                report(f"augment {name}, {size} px", BATCH, lambda: augment(images, masks, rng=rng))  # noqa: B023
+                dataset = make_dataset(samples, size=size, batch_size=BATCH, augment=augment, shuffle=True, cache_dir=folder)
+                report(f"whole data set, augment {name}, {size} px", count, lambda: list(dataset))  # noqa: B023
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""One door for pixels: every dialect of an image file, and every way in which a file can be broken."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dermaseg.data.images import image_size, read_image, read_mask, read_mask_grey, resize_image, resize_mask
+from dermaseg.errors import DataError
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+LESION = np.zeros((20, 30), np.uint8)
+LESION[5:15, 8:20] = 1
+
+
+def save(folder, picture, name="x.png", **options):
+    path = folder / name
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("x.png", {}), ("x.bmp", {}), ("x.tif", {}), ("x.tif", {"compression": "tiff_lzw"}), ("x.webp", {"lossless": True})],
+)
+def test_lossless_formats_keep_every_pixel(tmp_path, name, options):
+    path = save(tmp_path, RGB, name, **options)
+    np.testing.assert_array_equal(read_image(path), RGB)
+    assert image_size(path) == (20, 30)
+
+
+def test_a_jpeg_comes_close(tmp_path):
+    smooth = np.dstack([np.tile(np.arange(0, 240, 8, dtype=np.uint8), (20, 1))] * 3)
+    assert np.abs(read_image(save(tmp_path, smooth, "x.jpg", quality=95)).astype(int) - smooth).max() <= 6
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "F", "I;16", "I;16B"])
+@pytest.mark.parametrize("level", [0, 255])
+def test_every_mode_becomes_rgb_and_keeps_black_and_white(tmp_path, mode, level):
+    if mode == "PA":
+        picture = Image.new("P", (3, 2), 7)
+        picture.putpalette([level] * 768)
+    elif mode in ("I", "F") or mode.startswith("I;16"):
+        kind = {"I": np.int32, "F": np.float32, "I;16": np.dtype("<u2"), "I;16B": np.dtype(">u2")}[mode]
+        picture = Image.fromarray(np.full((2, 3), level * (1 if mode == "F" else 257), kind))
+    else:
+        picture = Image.new("RGB", (3, 2), (level,) * 3).convert(mode)
+    image = read_image(save(tmp_path, picture, "x.tif" if mode in ("F", "I", "I;16B") else "x.png"))
+    assert image.dtype == np.uint8
+    assert image.shape == (2, 3, 3)
+    assert np.unique(image).tolist() == [level]
+
+
+def test_cmyk_jpeg_is_not_inverted(tmp_path):
+    path = save(tmp_path, Image.new("RGB", (16, 16), (200, 40, 40)).convert("CMYK"), "x.jpg", quality=95)
+    red, green, blue = read_image(path)[8, 8].astype(int)
+    assert red > 180
+    assert green < 60
+    assert blue < 60
+
+
+def test_transparency_is_white_in_photographs_and_background_in_masks(tmp_path):
+    pixels = np.full((2, 2, 4), 255, np.uint8)
+    pixels[0, :, 3] = 0
+    pixels[0, :, :3] = 90
+    path = save(tmp_path, pixels)
+    assert np.unique(read_image(path)).tolist() == [255]
+    assert read_mask(path).tolist() == [[0, 0], [1, 1]]
+
+
+def test_a_palette_with_a_transparent_entry_is_composited(tmp_path):
+    picture = Image.new("P", (2, 1), 0)
+    picture.putpalette([0, 0, 0] + [10, 20, 30] * 255)
+    picture.putpixel((1, 0), 1)
+    path = save(tmp_path, picture, transparency=0)
+    assert read_image(path)[0].tolist() == [[255, 255, 255], [10, 20, 30]]
+
+
+def test_sixteen_bits_are_scaled_by_their_full_range(tmp_path):
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    assert read_image(save(tmp_path, values))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_floats_span_one_or_255(tmp_path):
+    assert read_image(save(tmp_path, np.array([[0, 0.5, 1]], np.float32), "a.tif"))[0, :, 0].tolist() == [0, 128, 255]
+    assert read_image(save(tmp_path, np.array([[0, 7, 255]], np.float32), "b.tif"))[0, :, 0].tolist() == [0, 7, 255]
+
+
+@pytest.mark.parametrize("values", [[-1.0, 0.5], [0.0, 300.0], [0.0, np.nan]])
+def test_floats_out_of_range_are_an_error(tmp_path, values):
+    path = save(tmp_path, np.array([values], np.float32), "x.tif")
+    with pytest.raises(DataError, match=r"x\.tif holds float32 values"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path, RGB, exif=exif)
+    turned = {
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.swapaxes(0, 1),
+        6: np.rot90(RGB, -1),
+        7: RGB[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(RGB),
+    }[orientation]
+    np.testing.assert_array_equal(read_image(path), turned)
+    assert image_size(path) == turned.shape[:2] == read_mask(path).shape
+
+
+@pytest.mark.parametrize(("min_size", "shape"), [(None, (450, 600)), ((256, 256), (450, 600)), ((128, 128), (225, 300))])
+def test_jpeg_decodes_no_larger_than_needed(tmp_path, min_size, shape):
+    path = save(tmp_path, Image.linear_gradient("L").resize((600, 450)).convert("RGB"), "x.jpg")
+    image = read_image(path, min_size=min_size)
+    assert image.shape[:2] == shape
+    small = resize_image(image, (64, 64)).astype(int)
+    assert np.abs(small - resize_image(read_image(path), (64, 64))).max() <= 3
+
+
+def test_scaled_decoding_knows_of_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path, Image.new("RGB", (600, 200)), "x.jpg", exif=exif)
+    assert read_image(path, min_size=(300, 100)).shape[:2] == (300, 100)
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32])
+def test_masks_of_ones_and_of_255(tmp_path, scale, dtype):
+    path = save(tmp_path, (LESION * scale).astype(dtype), "x.tif")
+    np.testing.assert_array_equal(read_mask(path), LESION)
+    assert read_mask_grey(path).max() == scale
+
+
+def test_sixteen_bit_masks_of_full_range(tmp_path):
+    np.testing.assert_array_equal(read_mask(save(tmp_path, LESION.astype(np.uint16) * 65535)), LESION)
+
+
+@pytest.mark.parametrize(("level", "full"), [(0, 0), (1, 1), (2, 0), (127, 0), (128, 1), (255, 1)])
+def test_uniform_masks(tmp_path, level, full):
+    assert np.unique(read_mask(save(tmp_path, np.full((4, 4), level, np.uint8)))).tolist() == [full]
+
+
+def test_an_inverted_palette_does_not_invert_the_mask(tmp_path):
+    picture = Image.frombytes("P", (30, 20), (1 - LESION).tobytes())
+    picture.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white: the lesion
+    np.testing.assert_array_equal(read_mask(save(tmp_path, picture)), LESION)
+
+
+def test_grey_seams_are_cut_at_half(tmp_path):
+    soft = np.array([[0, 60, 127, 128, 200, 255]], np.uint8)
+    assert read_mask(save(tmp_path, soft)).tolist() == [[0, 0, 0, 1, 1, 1]]
+    jpeg = save(tmp_path, LESION * 255, "x.jpg", quality=80)
+    assert (read_mask(jpeg) != LESION).mean() < 0.03
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, read_mask_grey])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF", "WEBP"])
+def test_truncated_files_are_errors_and_not_grey_bands(tmp_path, read, kind):
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, kind)
+    path = tmp_path / "broken.img"
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    with pytest.raises(DataError, match=r"broken\.img") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+def test_missing_file_folder_and_text_are_told_apart(tmp_path, read):
+    text = tmp_path / "notes.jpg"
+    text.write_text("not pixels")
+    empty = tmp_path / "empty.png"
+    empty.touch()
+    for path, words in [
+        (tmp_path / "gone.png", "does not exist"),
+        (tmp_path, "is a folder"),
+        (text, "is not an image"),
+        (empty, "is not an image"),
+    ]:
+        with pytest.raises(DataError, match=words) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+def test_empty_pictures_are_errors(tmp_path):
+    path = tmp_path / "x.bmp"
+    Image.new("RGB", (1, 1)).save(path)
+    data = bytearray(path.read_bytes())
+    data[18:22] = bytes(4)  # the header's width
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.bmp"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("limit", [599, 250])  # Pillow warns from its limit on, and raises from twice that
+def test_pictures_beyond_pillows_limit_are_errors(tmp_path, monkeypatch, limit):
+    path = save(tmp_path, RGB)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    with pytest.raises(DataError, match="more pixels than Pillow's limit"):
+        read_image(path)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_resizing_keeps_types_and_uniform_pictures(height, width, new_height, new_width):
+    image = resize_image(np.full((height, width, 3), 77, np.uint8), (new_height, new_width))
+    assert image.shape == (new_height, new_width, 3)
+    assert np.unique(image).tolist() == [77]
+    for value in (0, 1):
+        mask = resize_mask(np.full((height, width), value, np.uint8), (new_height, new_width))
+        assert (mask.dtype, mask.shape) == (np.uint8, (new_height, new_width))
+        assert np.unique(mask).tolist() == [value]
+
+
+def test_resized_masks_keep_area_and_place():
+    y, x = np.mgrid[:300, :400]
+    disc = ((y - 140) ** 2 + (x - 210) ** 2 < 90**2).astype(np.uint8)
+    small = resize_mask(disc, (75, 100))
+    assert small.mean() == pytest.approx(disc.mean(), rel=0.01)
+    centre = np.argwhere(small).mean(axis=0) + 0.5
+    np.testing.assert_allclose(centre * 4, np.argwhere(disc).mean(axis=0) + 0.5, atol=0.3)

@@ -1,0 +1,209 @@
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from dermaseg import callbacks, runs
+from dermaseg.data import Split, make_synthetic, read_samples
+from dermaseg.errors import DataError
+from dermaseg.evaluation import evaluate, evaluate_run
+from dermaseg.tasks import TASKS, Settings, get_task
+from dermaseg.training import resume, train
+
+TINY = {"size": 32, "batch_size": 4, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("synthetic")
+    make_synthetic(folder, count=28, size=(48, 64), seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    return train("segment", data, tmp_path_factory.mktemp("runs") / "run", **TINY)
+
+
+class StopAfter(keras.callbacks.Callback):
+    """What Ctrl-C does in the middle of an epoch."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.seen >= self.epochs and batch == 1:
+            raise KeyboardInterrupt
+
+    def on_train_begin(self, logs=None):
+        self.seen = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen += 1
+
+
+def test_a_run_folder_holds_what_repeats_it(finished):
+    saved = runs.read_json(finished.settings)
+    assert saved["task"] == "segment"
+    assert saved["settings"]["seed"] == 0
+    assert saved["versions"]["backend"] == keras.backend.backend()
+    assert saved["canvas"] == [28, 37]
+    assert saved["split"] == Split.load(finished.split).fingerprint
+    rows = finished.history.read_text().splitlines()
+    assert rows[0].startswith("epoch,")
+    assert "val_jaccard" in rows[0]
+    assert len(rows) == 1 + Settings(**saved["settings"]).epochs(len(Split.load(finished.split).parts["train"]))
+    for name in ("model.keras", "model.json", "curves.png"):
+        assert (finished.path / name).stat().st_size > 0
+    assert not finished.checkpoints.exists()
+    assert not finished.cache.exists()
+
+
+def test_parts_share_no_lesion(finished, data):
+    parts = Split.load(finished.split).apply(read_samples(data))
+    lesions = [{sample.lesion_id for sample in part} for part in parts.values()]
+    assert sum(map(len, lesions)) == len(set.union(*lesions))
+
+
+def test_the_report_is_of_the_test_part_at_own_size(finished, data):
+    seen = []
+    report = evaluate_run(finished, on_image=lambda done, total: seen.append((done, total)))
+    test_ids = set(Split.load(finished.split).parts["test"])
+    assert {row["id"] for row in report.rows} == test_ids
+    assert seen[-1] == (len(test_ids), len(test_ids))
+    figure = report.figures["jaccard"]
+    assert figure.value == pytest.approx(np.mean([row["jaccard"] for row in report.rows]))
+    assert figure.low <= figure.value <= figure.high
+    written = json.loads((finished.path / "report.json").read_text())
+    assert written["figures"]["jaccard"]["value"] == pytest.approx(figure.value)
+    assert "not a medical device" in (finished.path / "report.md").read_text()
+    assert {"class", "sex", "age", "localization"} == set(written["subgroups"])
+    counts = [figures["jaccard"]["count"] for figures in written["subgroups"]["sex"].values()]
+    assert sum(counts) == len(test_ids)
+    assert (finished.path / "report.png").stat().st_size > 10_000
+
+
+def test_another_folder_is_scored_whole(finished, data):
+    report = evaluate_run(finished, data=data)
+    assert len(report.rows) == 28
+
+
+def test_the_same_seed_gives_the_same_run(finished, data, tmp_path):
+    again = train("segment", data, tmp_path / "again", **TINY)
+    assert again.history.read_text() == finished.history.read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, data, tmp_path):
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
+    assert not (folder / "model.keras").exists()
+    assert [path.name for path in (folder / "checkpoints").glob("epoch-*")] == ["epoch-0001.keras"]
+    resume(folder)
+    first = np.genfromtxt(finished.history, delimiter=",", names=True)
+    second = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+    assert first.dtype.names == second.dtype.names
+    for name in first.dtype.names:
+        np.testing.assert_allclose(second[name], first[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_resuming_a_finished_run_changes_nothing(finished):
+    before = finished.model.read_bytes()
+    resume(finished.path)
+    assert finished.model.read_bytes() == before
+
+
+def test_a_torn_checkpoint_costs_one_epoch(data, tmp_path):
+    folder = tmp_path / "torn"
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
+    whole = folder / "checkpoints" / "epoch-0001.keras"
+    (folder / "checkpoints" / "epoch-0002.keras").write_bytes(whole.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="going back one epoch"):
+        resume(folder)
+    assert (folder / "model.keras").is_file()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(data, tmp_path, monkeypatch):
+    folder = tmp_path / "full"
+    saves = []
+    real_save = keras.Model.save
+
+    def save_until_full(self, path, *args, **kwargs):
+        saves.append(path)
+        if len(saves) == 2:
+            with open(path, "wb") as file:
+                file.write(b"half of it")
+            raise OSError(28, "No space left on device", str(path))
+        return real_save(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "save", save_until_full)
+    with pytest.raises(OSError, match="No space left"):
+        train("segment", data, folder, **TINY)
+    monkeypatch.undo()
+    assert [path.name for path in (folder / "checkpoints").iterdir() if path.name != "best.keras"] == ["epoch-0001.keras"]
+    resume(folder)
+    assert (folder / "model.keras").is_file()
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file.json"
+    runs.write_json(path, {"a": 1})
+
+    def fail(unfinished):
+        unfinished.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_atomically(path, fail)
+    assert runs.read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_a_loss_that_is_no_number_stops_with_a_remedy(data, tmp_path):
+    with pytest.raises(callbacks.TrainingError, match="smaller learning_rate"):
+        train("segment", data, tmp_path / "nan", callbacks=[Spoil()], **TINY)
+
+
+class Spoil(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        weights = self.model.get_weights()
+        weights[0] = weights[0] * np.nan
+        self.model.set_weights(weights)
+
+
+def test_a_second_run_does_not_overwrite_the_first(finished, data):
+    with pytest.raises(DataError, match="holds a run already"):
+        train("segment", data, finished.path, **TINY)
+
+
+def test_mistakes_are_named(data, tmp_path):
+    with pytest.raises(ValueError, match="there is no task 'segmnt'"):
+        train("segmnt", data, tmp_path / "run")
+    with pytest.raises(ValueError, match="there is no setting 'epochs'"):
+        train("segment", data, tmp_path / "run", epochs=3)
+    with pytest.raises(ValueError, match="steps must be a positive integer"):
+        train("segment", data, tmp_path / "run", steps=0)
+    with pytest.raises(ValueError, match="augment must be one of"):
+        Settings(augment="wild")
+    with pytest.raises(DataError, match="not a run folder"):
+        resume(tmp_path)
+    with pytest.raises(DataError, match="have no mask"):
+        evaluate(tmp_path, read_samples(data).map(lambda sample: type(sample)(sample.id, sample.image)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_steps_become_epochs():
+    plan = Settings(steps=7000, batch_size=32, max_epochs=100)
+    assert plan.epochs(5964) == 38
+    assert plan.epochs(200) == 100
+    assert plan.epochs(10) == 100
+    assert Settings(steps=1).epochs(100_000) == 1
+
+
+def test_every_task_is_listed_under_its_name():
+    assert all(get_task(name).name == name for name in TASKS)
