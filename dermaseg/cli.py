@@ -26,7 +26,9 @@ __all__ = ["run"]
 
 USER_ERROR = 2
 INTERRUPTED = 130
+# Steps and size at which two cores take about two minutes, and outlines are already close.
 DEMO_STEPS = 400
+DEMO_SIZE = 96
 
 console = Console(stderr=True)
 
@@ -229,7 +231,16 @@ def _demo(options: argparse.Namespace) -> None:
     console.print(f"Making {options.images} synthetic photographs in {escape(str(data))}", highlight=False)
     samples = make_synthetic(data, count=options.images, seed=options.seed)
     with counting(console, "decode") as decoded, training_progress(console) as shown:
-        run = train("segment", samples, folder, seed=options.seed, steps=options.steps, callbacks=[shown], on_decode=decoded)
+        run = train(
+            "segment",
+            samples,
+            folder,
+            seed=options.seed,
+            size=DEMO_SIZE,
+            steps=options.steps,
+            callbacks=[shown],
+            on_decode=decoded,
+        )
     with counting(console, "evaluate") as scored:
         report = evaluate_run(run, data=None, on_image=scored)
     test = Split.load(run.split).apply(samples)["test"]

@@ -12,14 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from dermaseg.data import Samples, Split, group_samples, read_samples
+from dermaseg.data import Samples, Split, group_samples
 from dermaseg.data.images import read_image, read_mask
 from dermaseg.errors import DataError
 from dermaseg.metrics import Interval, bootstrap_interval, segmentation_scores
 from dermaseg.plots import panel, save_figure
 from dermaseg.prediction import NOT_A_DIAGNOSIS, Predictor
 from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
-from dermaseg.tasks import get_task
+from dermaseg.training import load_samples
 
 __all__ = ["Report", "evaluate", "evaluate_run"]
 
@@ -181,19 +181,17 @@ def evaluate_run(
         worst, middling and best photographs.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    saved = read_json(folder.settings)
-    task = get_task(saved["task"])
-    source = saved["data"] if data is None else data
-    samples = task.prepare(source if isinstance(source, Samples) else read_samples(source))
+    task = read_json(folder.settings)["task"]
+    samples = load_samples(folder, data)
     if data is None:
         parts = Split.load(folder.split).apply(samples)
         if part not in parts:
             raise ValueError(f"part must be one of {', '.join(parts)}, got {part!r}.")
         samples, name = parts[part], "report" if part == "test" else f"report-{part}"
-        title = f"{task.name}: {part} part of {Path(samples.source).name or 'the data'}"
+        title = f"{task}: {part} part of {samples.source or 'the data'}"
     else:
-        label = Path(samples.source).name or "data"
-        name, title = f"report-{label}", f"{task.name}: all of {label}"
+        label = (samples.source if isinstance(data, Samples) else Path(data).name) or "data"
+        name, title = f"report-{label}", f"{task}: all of {label}"
     report = evaluate(folder.path, samples, title=title, on_image=on_image)
     report.save(folder.path, name=name)
     _draw_panel(folder, samples, report, folder.path / f"{name}.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -97,7 +97,8 @@ class GradCAM:
                     f"class_index must be from 0 to {classes - 1}, got {class_index.min()} to {class_index.max()}."
                 )
         heatmaps = np.zeros(np.shape(images)[:3], dtype=np.float32)
-        for part in _batches(len(images), batch_size):
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
             heatmaps[part] = self._explain(images[part], None if class_index is None else class_index[part])
         return heatmaps
 
@@ -237,7 +238,3 @@ def _activation(layer: keras.layers.Layer) -> str | None:
 
 def _is_activation(layer: keras.layers.Layer) -> bool:
     return isinstance(layer, keras.layers.Activation | keras.layers.Softmax)
-
-
-def _batches(count: int, batch_size: int) -> Iterator[slice]:
-    return (slice(start, start + batch_size) for start in range(0, count, batch_size))

@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "settings.json"
 
     @property
+    def samples(self) -> Path:
+        """The table of samples that the run was given."""
+        return self.path / "samples.json"
+
+    @property
     def split(self) -> Path:
         """The ids of the training, validation and test parts, with their hash."""
         return self.path / "split.json"

@@ -40,7 +40,7 @@ class Settings:
 
     size: int = 128
     batch_size: int = 32
-    steps: int = 7000
+    steps: int = 6000
     max_epochs: int = 100
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3

@@ -22,7 +22,7 @@ from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.tasks import Settings, Task, get_task
 
-__all__ = ["resume", "train"]
+__all__ = ["load_samples", "resume", "train"]
 
 Callbacks = list[keras.callbacks.Callback]
 
@@ -71,12 +71,13 @@ def train(
     train_part, _ = _parts(parts, samples)
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
+    samples.save(run.samples)
     parts.save(run.split)
     write_json(
         run.settings,
         {
             "task": chosen.name,
-            "data": str(data) if not isinstance(data, Samples) else data.source,
+            "data": samples.source if isinstance(data, Samples) else str(data),
             "settings": dataclasses.asdict(plan),
             "canvas": [height, width],
             "precision": precision,
@@ -113,9 +114,16 @@ def resume(
     saved = read_json(run.settings)
     task = get_task(saved["task"])
     plan = Settings(**saved["settings"])
-    source = saved["data"] if data is None else data
-    samples = task.prepare(source if isinstance(source, Samples) else read_samples(source))
+    samples = load_samples(run, data)
     return _fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
+
+
+def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
+    """Return the samples that a run's task works on: the run's own, or those of another folder or table."""
+    if data is None:
+        return Samples.load(run.samples)
+    task = get_task(read_json(run.settings)["task"])
+    return task.prepare(data if isinstance(data, Samples) else read_samples(data))
 
 
 def _parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:

@@ -111,6 +111,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, data, t
         np.testing.assert_allclose(second[name], first[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_a_table_of_samples_trains_without_a_folder_to_read_again(data, tmp_path):
+    samples = read_samples(data)[:20]
+    run = train("segment", samples, tmp_path / "run", **{**TINY, "steps": 1})
+    assert evaluate_run(run).groups == len({sample.lesion_id for sample in Split.load(run.split).apply(samples)["test"]})
+
+
 def test_resuming_a_finished_run_changes_nothing(finished):
     before = finished.model.read_bytes()
     resume(finished.path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
@@ -206,17 +207,38 @@ class Samples(Sequence[Sample]):
             words.append(", ".join(f"{name} {count}" for name, count in self.class_counts().items()))
         return (f"{self.source}: " if self.source else "") + "; ".join(words)
 
-    def table(self) -> list[dict[str, Any]]:
-        """The rows as plain dictionaries, paths and all, ready for a CSV writer."""
-        return [
-            {
-                "id": sample.id,
-                "image": str(sample.image),
-                "mask": "" if sample.mask is None else str(sample.mask),
-                "label": "" if sample.label is None else self.class_names[sample.label],
-                "lesion_id": sample.lesion_id or "",
-                "patient_id": sample.patient_id or "",
-                **sample.metadata,
-            }
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON: a record of what was used, and a way to use just that again."""
+        rows = [
+            {**asdict(sample), "image": str(sample.image), "mask": None if sample.mask is None else str(sample.mask)}
             for sample in self.rows
         ]
+        content = {"source": self.source, "class_names": self.class_names, "rows": rows}
+        Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Samples:
+        """Read a table that `save` wrote.
+
+        Raises:
+            DataError: If the file is missing or is no such table.
+
+        Example:
+            >>> import tempfile
+            >>> path = Path(tempfile.mkdtemp()) / "samples.json"
+            >>> table = Samples([Sample("a", Path("a.jpg"), label=0)], class_names=("nv",))
+            >>> table.save(path)
+            >>> Samples.load(path) == table
+            True
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            rows = [
+                Sample(**{**row, "image": Path(row["image"]), "mask": None if row["mask"] is None else Path(row["mask"])})
+                for row in content["rows"]
+            ]
+            return cls(rows, class_names=content["class_names"], source=content["source"])
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist. Give a file that Samples.save wrote.") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is not a table of samples ({error}). Give a file that Samples.save wrote.") from error

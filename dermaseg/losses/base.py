@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["EPSILON", "FunctionLoss", "check_pair", "pixel_axes"]
+__all__ = ["EPSILON", "FunctionLoss", "check_pair"]
 
 # The smallest step that float32 resolves next to 1: probabilities are clipped by it before a logarithm.
 EPSILON = 1e-7
@@ -44,11 +44,6 @@ def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[
     if from_logits:
         y_pred = ops.sigmoid(y_pred) if y_pred.shape[-1] == 1 else ops.softmax(y_pred, axis=-1)
     return y_true, y_pred
-
-
-def pixel_axes() -> tuple[int, int]:
-    """Return the axes over which a mask's pixels are summed."""
-    return (1, 2)
 
 
 class FunctionLoss(keras.losses.Loss):

@@ -21,7 +21,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, pixel_axes
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair
+from dermaseg.reduction import pixel_mean, pixel_sum
 
 __all__ = [
     "Dice",
@@ -179,10 +180,10 @@ def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) ->
     """
     y_true, y_pred = check_pair(y_true, y_pred)
     if y_true.shape[-1] == 1:
-        pixels = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)[..., 0]
+        pixels = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)
     else:
         pixels = ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
-    return ops.mean(pixels, axis=pixel_axes())
+    return pixel_mean(pixels)
 
 
 def overlap_crossentropy(
@@ -228,10 +229,10 @@ def overlap_crossentropy(
 def _tversky(y_true: Any, y_pred: Any, alpha: float, beta: float, smooth: float, from_logits: bool) -> Any:
     """Return the loss of each picture and channel, `(batch, channels)`."""
     y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits)
-    overlap = ops.sum(y_true * y_pred, axis=pixel_axes())
+    overlap = pixel_sum(y_true * y_pred)
     # Sums of products, not differences of sums: never below 0, and exact however small beside the overlap.
-    false_positives = ops.sum((1.0 - y_true) * y_pred, axis=pixel_axes())
-    false_negatives = ops.sum(y_true * (1.0 - y_pred), axis=pixel_axes())
+    false_positives = pixel_sum((1.0 - y_true) * y_pred)
+    false_negatives = pixel_sum(y_true * (1.0 - y_pred))
     wrong = alpha * false_positives + beta * false_negatives
     return wrong / (overlap + wrong + smooth)
 

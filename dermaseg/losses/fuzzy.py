@@ -16,7 +16,8 @@ import keras
 from keras import ops
 
 from dermaseg import fuzzy
-from dermaseg.losses.base import EPSILON, check_pair, pixel_axes
+from dermaseg.losses.base import EPSILON, check_pair
+from dermaseg.reduction import pixel_mean, pixel_sum
 
 __all__ = [
     "FuzzyCMeans",
@@ -83,9 +84,9 @@ def fuzzy_tversky_loss(
     """
     conjunction = _check_tversky(t_norm, t_norm_parameter, alpha, beta, smooth)
     y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits)
-    overlap = ops.sum(conjunction(y_pred, y_true), axis=pixel_axes())
-    false_positives = ops.sum(y_pred, axis=pixel_axes()) - overlap
-    false_negatives = ops.sum(y_true, axis=pixel_axes()) - overlap
+    overlap = pixel_sum(conjunction(y_pred, y_true))
+    false_positives = pixel_sum(y_pred) - overlap
+    false_negatives = pixel_sum(y_true) - overlap
     index = (overlap + smooth) / (overlap + alpha * false_positives + beta * false_negatives + smooth)
     return ops.mean(1.0 - index, axis=-1)
 
@@ -163,7 +164,7 @@ def fuzzy_crossentropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = Fal
     single_logit = from_logits and y_pred.shape[-1] == 1
     y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits and not single_logit)
     pixels = ops.softplus(y_pred) - y_pred * y_true if single_logit else _crossentropy(y_true, y_pred)
-    return ops.mean(pixels - _crossentropy(y_true, y_true), axis=(*pixel_axes(), -1))
+    return pixel_mean(pixels - _crossentropy(y_true, y_true))
 
 
 def fuzzy_c_means_loss(y_true: Any, y_pred: Any, *, m: float = 2.0, calibrated: bool = True, from_logits: bool = False) -> Any:
@@ -201,7 +202,7 @@ def fuzzy_c_means_loss(y_true: Any, y_pred: Any, *, m: float = 2.0, calibrated: 
     power = m - 1.0 if calibrated else 2.0
     pixels = ops.power(y_pred, m) * ops.power(1.0 - y_true, power)
     pixels = pixels + ops.power(1.0 - y_pred, m) * ops.power(y_true, power)
-    return ops.mean(pixels, axis=(*pixel_axes(), -1))
+    return pixel_mean(pixels)
 
 
 def fuzzy_entropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> Any:
@@ -229,7 +230,7 @@ def fuzzy_entropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = False) -
         De Luca and Termini, 1972, "A definition of a nonprobabilistic entropy in the setting of fuzzy sets theory".
     """
     _, y_pred = check_pair(y_true, y_pred, from_logits=from_logits)
-    return ops.mean(fuzzy.fuzzy_entropy(y_pred), axis=(*pixel_axes(), -1))
+    return pixel_mean(fuzzy.fuzzy_entropy(y_pred))
 
 
 def fuzzy_segmentation_loss(

@@ -16,6 +16,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from dermaseg.reduction import pixel_sum
+
 __all__ = ["DiceScore", "JaccardIndex", "PixelSensitivity", "PixelSpecificity", "ThresholdedJaccard"]
 
 Average = Literal["per_image", "dataset"]
@@ -110,10 +112,6 @@ def _check_shapes(name: str, true: tuple[int | None, ...], pred: tuple[int | Non
         raise ValueError(f"{name}: masks must be (batch, height, width, channels) and agree, got {true} and {pred}.")
 
 
-def _total(masks: Any) -> Any:
-    return ops.sum(masks, axis=(1, 2))
-
-
 @keras.saving.register_keras_serializable(package="dermaseg")
 class JaccardIndex(_PixelRatio):
     """Hard Jaccard index (IoU), TP / (TP + FP + FN).
@@ -134,8 +132,8 @@ class JaccardIndex(_PixelRatio):
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return intersection and union."""
-        both = _total(true * pred)
-        return both, _total(true) + _total(pred) - both
+        both = pixel_sum(true * pred)
+        return both, pixel_sum(true) + pixel_sum(pred) - both
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -184,7 +182,7 @@ class DiceScore(_PixelRatio):
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return twice the intersection, and both areas."""
-        return 2.0 * _total(true * pred), _total(true) + _total(pred)
+        return 2.0 * pixel_sum(true * pred), pixel_sum(true) + pixel_sum(pred)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -193,7 +191,7 @@ class PixelSensitivity(_PixelRatio):
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return the lesion found, and the lesion."""
-        return _total(true * pred), _total(true)
+        return pixel_sum(true * pred), pixel_sum(true)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -202,4 +200,4 @@ class PixelSpecificity(_PixelRatio):
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return the skin left alone, and the skin."""
-        return _total((1.0 - true) * (1.0 - pred)), _total(1.0 - true)
+        return pixel_sum((1.0 - true) * (1.0 - pred)), pixel_sum(1.0 - true)

@@ -54,7 +54,7 @@ def build_fuzzy_unet(
             `"attention"` (`AttentionSkipGate`, which has no rules).
         gate_stride: The gates' grid, in pixels of their skip. 2 is the decoder's own grid before it is upsampled, as in
             attention U-Net, and keeps a training step within 10 % of the plain U-Net's; 1 decides for each pixel.
-        bottleneck_gate: Also gate the coarsest map, by itself.
+        bottleneck_gate: Also gate the coarsest map, by itself, pixel by pixel.
         uncertainty: Also return two maps of where not to trust the mask. They add no weights: build with False to train,
             with True and the same weights to predict.
         stem_stride: As for `build_unet`.
@@ -90,11 +90,11 @@ def build_fuzzy_unet(
         )
     strengths: dict[str, Any] = {}
 
-    def skip_gate(skip: Any, decoded: Any, name: str) -> Any:
+    def skip_gate(skip: Any, decoded: Any, name: str, stride: int = gate_stride) -> Any:
         if gate == "attention":
-            return AttentionSkipGate(gate_channels, gate_stride, name=name)(skip, decoded)
+            return AttentionSkipGate(gate_channels, stride, name=name)(skip, decoded)
         gated, strengths[name] = FuzzySkipGate(
-            rules, gate_channels, gate_stride, quadratic=gate == "fuzzy", return_firing_strengths=True, name=name
+            rules, gate_channels, stride, quadratic=gate == "fuzzy", return_firing_strengths=True, name=name
         )(skip, decoded)
         return gated
 
@@ -104,7 +104,8 @@ def build_fuzzy_unet(
     )
     if bottleneck_gate:
         coarsest = pyramid.features[-1]
-        pyramid.features[-1] = skip_gate(coarsest, coarsest, "gate_bottleneck")
+        # Skips have even sizes, twice their decoder map; the coarsest map may be a single pixel.
+        pyramid.features[-1] = skip_gate(coarsest, coarsest, "gate_bottleneck", stride=1)
     outputs = build_masks(
         decode(pyramid.features, pyramid.decoder_filters, skip_gate=skip_gate),
         inputs,

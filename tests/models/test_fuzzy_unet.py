@@ -45,6 +45,10 @@ def test_starts_as_the_plain_unet(options, policy, keras_policy):
     np.testing.assert_array_equal(fuzzy(picture), plain(picture))
 
 
+def test_bottleneck_gate_takes_a_coarsest_map_of_one_pixel():
+    assert build_fuzzy_unet(filters=FILTERS, bottleneck_gate=True)(images(5, 7)).shape == (2, 5, 7, 1)
+
+
 def test_adds_only_gates():
     plain = {layer.name for layer in build_unet(filters=FILTERS).layers}
     fuzzy = {layer.name for layer in build_fuzzy_unet(filters=FILTERS).layers}

@@ -130,7 +130,7 @@ def test_an_interrupted_computation_leaves_no_cache(small_base, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_two_phases_learn_a_batch_by_heart(small_base, tmp_path):
+def test_two_phases_lower_the_loss_with_or_without_a_cache(small_base, tmp_path):
     images, labels = pictures(12)
     weights = {}
     for cache in (None, tmp_path):
@@ -142,13 +142,13 @@ def test_two_phases_learn_a_batch_by_heart(small_base, tmp_path):
             (images, labels),
             loss="sparse_categorical_crossentropy",
             part="all",
-            head_epochs=30,
-            epochs=30,
+            head_epochs=8,
+            epochs=4,
             head_learning_rate=0.1,
             learning_rate=0.01,
             cache=cache,
         )
-        assert len(first.history["val_loss"]) == len(second.history["val_loss"]) == 30
+        assert (len(first.history["val_loss"]), len(second.history["val_loss"])) == (8, 4)
         assert second.history["val_loss"][-1] < first.history["val_loss"][-1] < first.history["val_loss"][0]
         weights[cache] = model.get_weights()
     # Stored features train the head as computing them does.
