@@ -27,8 +27,9 @@ __all__ = ["run"]
 USER_ERROR = 2
 INTERRUPTED = 130
 # Steps and size at which two cores take about two minutes, and outlines are already close.
-DEMO_STEPS = 400
+DEMO_STEPS = 250
 DEMO_SIZE = 96
+DEMO_PHOTO = (225, 300)
 
 console = Console(stderr=True)
 
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = add("demo", _demo, "Make a synthetic data set, train, evaluate and predict: no download.", "dermaseg demo")
     demo.add_argument("--output", type=Path, default=Path("dermaseg-demo"), help="folder for everything it makes")
-    demo.add_argument("--images", type=int, default=600, help="synthetic photographs")
+    demo.add_argument("--images", type=int, default=400, help="synthetic photographs")
     demo.add_argument("--steps", type=int, default=DEMO_STEPS, help="training steps")
     demo.add_argument("--seed", type=int, default=0, help="of the data and the training")
 
@@ -229,7 +230,7 @@ def _demo(options: argparse.Namespace) -> None:
 
     data, folder = options.output / "data", options.output / "run"
     console.print(f"Making {options.images} synthetic photographs in {escape(str(data))}", highlight=False)
-    samples = make_synthetic(data, count=options.images, seed=options.seed)
+    samples = make_synthetic(data, count=options.images, size=DEMO_PHOTO, seed=options.seed)
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         run = train(
             "segment",

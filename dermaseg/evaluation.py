@@ -83,7 +83,7 @@ class Report:
             "",
             "| figure | value | meaning |",
             "| --- | --- | --- |",
-            *(f"| {name} | {interval} | {MEANINGS.get(name, '')} |" for name, interval in self.figures.items()),
+            *(f"| {name} | {interval} | {self._meaning(name)} |" for name, interval in self.figures.items()),
         ]
         for grouping, values in self.subgroups.items():
             names = list(next(iter(values.values())))
@@ -94,6 +94,10 @@ class Report:
                 for value, figures in values.items()
             ]
         return "\n".join([*lines, "", f"*{NOT_A_DIAGNOSIS}*", ""])
+
+    def _meaning(self, name: str) -> str:
+        missing = len(self.rows) - self.figures[name].count
+        return MEANINGS[name] + (f"; {missing} photographs without a predicted or true outline are left out" if missing else "")
 
     def save(self, folder: str | Path, *, name: str = "report") -> None:
         """Write `<name>.json`, `<name>.md` and, one row a photograph, `<name>.csv`."""

@@ -29,6 +29,8 @@ def describe(value):
         return "module"
     if not callable(value):
         return type(value).__name__
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return [base.__name__ for base in value.__bases__]
     # Defaults count; annotations do not, for they change with the tools that read them.
     return [
         str(parameter.replace(annotation=inspect.Parameter.empty)) for parameter in inspect.signature(value).parameters.values()

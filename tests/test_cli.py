@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ def test_mistakes_are_one_line_and_code_2(run, data, tmp_path, capsys):
 
 
 def test_broken_photographs_of_a_training_set_are_named(tmp_path, capsys):
-    make_synthetic(tmp_path / "data", count=14, size=(48, 64))
+    make_synthetic(tmp_path / "data", count=28, size=(48, 64))
     broken = sorted((tmp_path / "data" / "images").iterdir())[3]
     broken.write_bytes(broken.read_bytes()[:400])
     assert broken.name in fails(
@@ -137,14 +138,20 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
     folder = tmp_path / "run"
     options = ["--size", 32, "--batch-size", 4, "--steps", 10_000, "--max-epochs", 3000, "--precision", "float32"]
     command = [sys.executable, "-m", "dermaseg", "train", "--data", data, "--output", folder, *options]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
-    while not list(folder.glob("checkpoints/epoch-*.keras")):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    process.send_signal(2)
-    _, errors = process.communicate(timeout=100)
+    errors_file = tmp_path / "errors"
+    with errors_file.open("w") as stderr:
+        # A shell that starts tests in the background makes them deaf to Ctrl-C, and their children with them.
+        process = subprocess.Popen(
+            [str(part) for part in command], stderr=stderr, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+        with process:
+            deadline = time.monotonic() + 200
+            while not list(folder.glob("checkpoints/epoch-*.keras")) and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=100)
+    errors = errors_file.read_text()
     assert process.returncode == cli.INTERRUPTED, errors
     assert "Traceback" not in errors
     assert f"dermaseg train --resume {folder}" in errors.replace("\n", "")

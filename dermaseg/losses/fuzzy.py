@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from dermaseg import fuzzy
-from dermaseg.losses.base import EPSILON, check_pair
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair
 from dermaseg.reduction import pixel_mean, pixel_sum
 
 __all__ = [
@@ -269,25 +269,8 @@ def fuzzy_segmentation_loss(
     return 0.5 * (divergence + fuzzy_jaccard_loss(y_true, y_pred, smooth=smooth, from_logits=from_logits))
 
 
-class _FunctionLoss(keras.losses.Loss):
-    """A loss function with its keyword arguments, kept as the config."""
-
-    def __init__(self, function: Callable[..., Any], parameters: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.function = function
-        self.parameters = parameters
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the loss of each picture, `(batch,)`."""
-        return self.function(y_true, y_pred, **self.parameters)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return what rebuilds the loss."""
-        return {**super().get_config(), **self.parameters}
-
-
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzyTversky(_FunctionLoss):
+class FuzzyTversky(FunctionLoss):
     """`fuzzy_tversky_loss` as a Keras loss; parameters as there.
 
     Example:
@@ -318,7 +301,7 @@ class FuzzyTversky(_FunctionLoss):
         super().__init__(fuzzy_tversky_loss, parameters, name=name, **kwargs)
 
 
-class _FixedFuzzyTversky(_FunctionLoss):
+class _FixedFuzzyTversky(FunctionLoss):
     """A fuzzy Tversky loss whose two weights are part of its name."""
 
     twin: staticmethod
@@ -357,7 +340,7 @@ class FuzzyJaccard(_FixedFuzzyTversky):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzyCrossentropy(_FunctionLoss):
+class FuzzyCrossentropy(FunctionLoss):
     """`fuzzy_crossentropy_loss` as a Keras loss; parameters as there."""
 
     def __init__(self, from_logits: bool = False, name: str = "fuzzy_crossentropy", **kwargs: Any) -> None:
@@ -365,7 +348,7 @@ class FuzzyCrossentropy(_FunctionLoss):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzyCMeans(_FunctionLoss):
+class FuzzyCMeans(FunctionLoss):
     """`fuzzy_c_means_loss` as a Keras loss; parameters as there."""
 
     def __init__(
@@ -382,7 +365,7 @@ class FuzzyCMeans(_FunctionLoss):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzyEntropy(_FunctionLoss):
+class FuzzyEntropy(FunctionLoss):
     """`fuzzy_entropy_loss` as a Keras loss; parameters as there."""
 
     def __init__(self, from_logits: bool = False, name: str = "fuzzy_entropy", **kwargs: Any) -> None:
@@ -390,7 +373,7 @@ class FuzzyEntropy(_FunctionLoss):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzySegmentation(_FunctionLoss):
+class FuzzySegmentation(FunctionLoss):
     """`fuzzy_segmentation_loss` as a Keras loss; parameters as there. The Fuzzy U-Net's default."""
 
     def __init__(

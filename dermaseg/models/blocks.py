@@ -112,7 +112,7 @@ def decode(features: Sequence[Any], filters: Sequence[int], *, skip_gate: SkipGa
     """Climb from the coarsest feature map to the finest, adding each skip on the way.
 
     A 1x1 convolution narrows the coarse map before nearest-neighbour upsampling: the convolution then costs a quarter, and
-    neither step needs the bilinear resize that mixed precision cannot compile. Skips are added, not concatenated: on a
+    no resizing kernel is needed, which mixed precision could not compile. Skips are added, not concatenated: on a
     CPU that trains about 10 % faster.
 
     Args:
@@ -142,16 +142,18 @@ def decode(features: Sequence[Any], filters: Sequence[int], *, skip_gate: SkipGa
 
 def mask_head(x: Any, like: Any, *, num_classes: int, stride: int, classifier_activation: str | None, name: str) -> Any:
     """Turn features at `stride` into float32 mask probabilities at the height and width of `like`."""
+    activation = activation_name(classifier_activation, num_classes)
     x = layers.Conv2D(num_classes, 3, padding="same", dtype="float32", name=f"{name}_logits")(x)
     if stride > 1:
         x = SmoothUpsampling(stride, dtype="float32", name=f"{name}_upsample")(x)
     x = CropLike(dtype="float32", name=f"{name}_crop")([x, like])
-    return layers.Activation(activation_name(classifier_activation, num_classes), dtype="float32", name=name)(x)
+    return layers.Activation(activation, dtype="float32", name=name)(x)
 
 
 def dense_head(x: Any, *, num_classes: int, dropout: float, classifier_activation: str | None, name: str) -> Any:
     """Turn a feature vector `(batch, channels)` into float32 class probabilities `(batch, num_classes)`."""
+    activation = activation_name(classifier_activation, num_classes)
     if dropout:
         x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     x = layers.Dense(num_classes, dtype="float32", name=f"{name}_logits")(x)
-    return layers.Activation(activation_name(classifier_activation, num_classes), dtype="float32", name=name)(x)
+    return layers.Activation(activation, dtype="float32", name=name)(x)
