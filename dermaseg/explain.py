@@ -35,7 +35,7 @@ class GradCAM:
     Raises:
         ValueError: If the model has more than one input, no class output, no such layer, or no map to explain.
 
-    Example:
+    Examples:
         >>> from dermaseg.models import build_cnn
         >>> model = build_cnn(num_classes=7, filters=(8, 16))
         >>> GradCAM(model)(np.zeros((2, 32, 48, 3), "uint8")).shape
@@ -143,7 +143,7 @@ def overlay_heatmap(images: np.ndarray, heatmaps: np.ndarray, *, opacity: float 
     Raises:
         ValueError: If the shapes do not belong together, or `opacity` is outside its range.
 
-    Example:
+    Examples:
         >>> overlay_heatmap(np.full((2, 2, 3), 200), np.array([[0.0, 0.0], [0.0, 1.0]]), opacity=1.0)[:, :, 0]
         array([[200, 200],
                [200, 252]], dtype=uint8)

@@ -67,7 +67,7 @@ def frank_t_norm(p: Any, mu: Any, lam: float) -> Any:
     Raises:
         ValueError: If `lam` is negative or NaN.
 
-    Example:
+    Examples:
         >>> round(float(frank_t_norm(0.5, 0.5, 4.0)), 4)
         0.2075
 
@@ -107,7 +107,7 @@ def hamacher_t_norm(p: Any, mu: Any, gamma: float) -> Any:
     Raises:
         ValueError: If `gamma` is negative, infinite or NaN.
 
-    Example:
+    Examples:
         >>> round(float(hamacher_t_norm(0.5, 0.5, 2.0)), 4)
         0.2
 
@@ -143,7 +143,7 @@ def t_norm(name: str, parameter: float | None = None) -> Callable[[Any, Any], An
     Raises:
         ValueError: If the name is unknown, a family has no parameter, or another t-norm has one.
 
-    Example:
+    Examples:
         >>> float(t_norm("lukasiewicz")(0.75, 0.5))
         0.25
     """
@@ -170,7 +170,7 @@ def t_conorm(name: str, parameter: float | None = None) -> Callable[[Any, Any], 
     Raises:
         ValueError: As for `t_norm`.
 
-    Example:
+    Examples:
         >>> float(t_conorm("godel")(0.75, 0.5))
         0.75
     """
@@ -210,7 +210,7 @@ def trapezoid_membership(x: Any, left: float, top_left: float, top_right: float,
     Raises:
         ValueError: If not left <= top_left <= top_right <= right.
 
-    Example:
+    Examples:
         >>> ops.convert_to_numpy(trapezoid_membership(np.array([0.0, 0.5, 1.5, 4.0]), 0, 1, 2, 4)).tolist()
         [0.0, 0.5, 1.0, 0.0]
     """
@@ -233,7 +233,7 @@ def fuzzy_entropy(mu: Any) -> Any:
     Returns:
         Entropies in [0, 1], the shape of `mu`.
 
-    Example:
+    Examples:
         >>> ops.convert_to_numpy(fuzzy_entropy(np.array([0.0, 0.5, 1.0]))).tolist()
         [0.0, 1.0, 0.0]
 
@@ -265,7 +265,7 @@ def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
     Raises:
         ValueError: If `tau_px` is negative, the shape is another, or a value is neither 0 nor 1.
 
-    Example:
+    Examples:
         >>> print(fuzzify_mask(np.array([[0, 0, 1, 1]]), tau_px=1.0).round(2))
         [[0.18 0.38 0.62 0.82]]
     """
@@ -307,7 +307,7 @@ def soften_mask(masks: Any, tau_px: float) -> Any:
     Raises:
         ValueError: If `tau_px` is negative.
 
-    Example:
+    Examples:
         >>> crisp = np.repeat([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]], 6, axis=0).reshape(1, 6, 6, 1)
         >>> print(ops.convert_to_numpy(soften_mask(crisp, tau_px=0.5))[0, 3, :, 0].round(2))
         [0.   0.03 0.27 0.73 0.97 1.  ]

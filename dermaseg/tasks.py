@@ -124,7 +124,8 @@ def _fuzzy_options(samples: Samples) -> dict[str, Any]:
     from dermaseg.losses import FuzzySegmentation
     from dermaseg.metrics import JaccardIndex
 
-    return {"loss": FuzzySegmentation(), "metrics": [JaccardIndex(name="jaccard")]}
+    # 1.5 px at 256 pixels, at the default size.
+    return {"loss": FuzzySegmentation(tau_px=0.75), "metrics": [JaccardIndex(name="jaccard")]}
 
 
 _SEGMENT = Task(
@@ -157,7 +158,7 @@ def get_task(name: str) -> Task:
     Raises:
         ValueError: If there is none.
 
-    Example:
+    Examples:
         >>> get_task("segment").target
         'mask'
     """

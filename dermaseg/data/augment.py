@@ -53,7 +53,7 @@ class Augment:
     Raises:
         ValueError: If a field is negative, or a probability exceeds 1.
 
-    Example:
+    Examples:
         >>> images = np.zeros((2, 8, 8, 3), np.uint8)
         >>> images[:, :4] = 200
         >>> varied, masks = Augment.light()(images, images[..., :1] // 200, rng=np.random.default_rng(0))

@@ -24,7 +24,7 @@ def fit_area(shape: tuple[int, int], size: int) -> tuple[int, int]:
         shape: Height and width, in pixels.
         size: Side of the square of the same area, in pixels.
 
-    Example:
+    Examples:
         >>> fit_area((450, 600), 128)
         (111, 148)
         >>> fit_area((256, 256), 128)

@@ -26,7 +26,7 @@ def group_samples(samples: Samples, duplicates: Iterable[tuple[str, str]] | None
     Returns:
         Integers of shape `(samples,)`, from 0, numbered as the groups first appear.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from dermaseg.data.samples import Sample
         >>> rows = [Sample(name, Path(name), lesion_id=lesion) for name, lesion in [("a", "1"), ("b", "2"), ("c", "1")]]

@@ -24,7 +24,7 @@ def draw_hair(size: tuple[int, int], *, count: int, rng: np.random.Generator) ->
     Returns:
         How much of each pixel is hair: shape `size`, float32 from 0 to 1.
 
-    Example:
+    Examples:
         >>> coverage = draw_hair((64, 64), count=5, rng=np.random.default_rng(0))
         >>> coverage.shape, float(coverage.max()) > 0.5, float(coverage.mean()) < 0.2
         ((64, 64), True, True)

@@ -88,7 +88,7 @@ def to_benign_malignant(samples: Samples, malignant: Collection[str] = MALIGNANT
         DataError: If a name in `malignant` is no class of the table.
         ValueError: If no class or every class is malignant.
 
-    Example:
+    Examples:
         >>> table = Samples([Sample("a", Path("a.jpg"), label=0)], class_names=HAM10000_CLASSES)
         >>> to_benign_malignant(table).class_counts()
         {'benign': 0, 'malignant': 1}

@@ -48,7 +48,7 @@ def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> 
     Raises:
         DataError: If the file is missing, no image, truncated, empty or larger than Pillow's pixel limit.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "grey.png"
         >>> Image.new("L", (6, 4), 90).save(path)

@@ -238,7 +238,7 @@ def read_rows(path: Path, id_column: str, columns: Sequence[str]) -> dict[str, M
 def few(names: Sequence[str], most: int = 3) -> str:
     """Write the first names of a list, and how many there are in all.
 
-    Example:
+    Examples:
         >>> few(["a", "b", "c", "d", "e"])
         'a, b, c ... (5 in all)'
     """

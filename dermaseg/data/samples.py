@@ -53,7 +53,7 @@ class Samples(Sequence[Sample]):
     Raises:
         DataError: If two rows share an id, or a label has no class name.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> rows = [Sample("a", Path("a.jpg"), label=0), Sample("b", Path("b.jpg"), label=1)]
         >>> table = Samples(rows, class_names=("benign", "malignant"))
@@ -157,7 +157,7 @@ class Samples(Sequence[Sample]):
         Raises:
             DataError: If a class of the table is missing from the mapping.
 
-        Example:
+        Examples:
             >>> table = Samples([Sample("a", Path("a.jpg"), label=1)], class_names=("nv", "mel"))
             >>> table.relabel({"nv": "benign", "mel": "malignant"}).class_names
             ('benign', 'malignant')
@@ -223,7 +223,7 @@ class Samples(Sequence[Sample]):
         Raises:
             DataError: If the file is missing or is no such table.
 
-        Example:
+        Examples:
             >>> import tempfile
             >>> path = Path(tempfile.mkdtemp()) / "samples.json"
             >>> table = Samples([Sample("a", Path("a.jpg"), label=0)], class_names=("nv",))

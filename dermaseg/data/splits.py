@@ -39,7 +39,7 @@ class Split:
     Raises:
         ValueError: If a part is empty, or an id stands twice.
 
-    Example:
+    Examples:
         >>> split = Split({"train": ("a", "b"), "test": ("c",)})
         >>> split.parts["test"]
         ('c',)
@@ -146,7 +146,7 @@ def split_samples(
     Warns:
         UserWarning: If `group` is None, or rows say neither lesion nor patient.
 
-    Example:
+    Examples:
         >>> from dermaseg.data.samples import Sample
         >>> rows = [Sample(str(i), Path(f"{i}.jpg"), lesion_id=str(i // 2)) for i in range(20)]
         >>> split = split_samples(Samples(rows), fractions={"train": 0.8, "test": 0.2})

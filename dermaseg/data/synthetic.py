@@ -107,7 +107,7 @@ def synthetic_batch(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> images, masks, labels, lesion_ids = synthetic_batch(4, size=64)
         >>> images.shape, masks.shape, labels.tolist(), lesion_ids.tolist()
         ((4, 64, 64, 3), (4, 64, 64, 1), [0, 0, 1, 1], ['SYN_L000000', 'SYN_L000000', 'SYN_L000001', 'SYN_L000001'])

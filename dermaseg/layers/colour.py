@@ -30,7 +30,7 @@ def shades_of_gray(images: Any, *, power: float = 6.0) -> Any:
     Raises:
         ValueError: If `power` is below 1.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> reddish = np.full((1, 4, 4, 3), (200.0, 100.0, 100.0))
         >>> np.asarray(shades_of_gray(reddish)).round().astype(int)[0, 0, 0].tolist()
@@ -65,7 +65,7 @@ class ShadesOfGray(keras.layers.Layer):
     Raises:
         ValueError: If `power` is below 1.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> np.asarray(ShadesOfGray()(np.full((1, 8, 8, 3), 120.0))).mean().round().item()
         120.0

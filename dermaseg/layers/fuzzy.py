@@ -42,7 +42,7 @@ class FuzzyMembership(keras.layers.Layer):
     Raises:
         ValueError: If `terms` is not an integer of at least 2, or `low` is not below `high`.
 
-    Example:
+    Examples:
         >>> FuzzyMembership(terms=3)(ops.zeros((1, 4, 4, 2))).shape == (1, 4, 4, 6)
         True
 
@@ -174,7 +174,7 @@ class FuzzySkipGate(_SkipGate):
     Raises:
         ValueError: If an argument is outside its range, or the inputs' heights and widths do not fit.
 
-    Example:
+    Examples:
         >>> skip = keras.random.normal((1, 8, 8, 16))
         >>> gated = FuzzySkipGate()(skip, keras.random.normal((1, 8, 8, 16)))
         >>> bool(ops.all(gated == skip))
@@ -268,7 +268,7 @@ class AttentionSkipGate(_SkipGate):
     Raises:
         ValueError: If `channels` or `stride` is not a positive integer, or the inputs' heights and widths do not fit.
 
-    Example:
+    Examples:
         >>> skip = keras.random.normal((1, 8, 8, 16))
         >>> bool(ops.all(AttentionSkipGate()(skip, skip) == skip))
         True

@@ -32,7 +32,7 @@ class PadToStride(keras.layers.Layer):
     Raises:
         ValueError: If `stride` is not a positive integer.
 
-    Example:
+    Examples:
         >>> PadToStride(32)(ops.zeros((1, 101, 97, 3))).shape[1:3] == (128, 128)
         True
     """
@@ -84,7 +84,7 @@ class CropLike(keras.layers.Layer):
     Input: `[padded, reference]`, `(batch, padded_height, padded_width, channels)` and `(batch, height, width, any)`.
     Output shape: `(batch, height, width, channels)`.
 
-    Example:
+    Examples:
         >>> CropLike()([ops.zeros((1, 128, 128, 1)), ops.zeros((1, 101, 97, 3))]).shape[1:3] == (101, 97)
         True
     """

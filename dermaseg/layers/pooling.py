@@ -47,7 +47,7 @@ class LesionPooling(_GuidedPooling):
     Raises:
         ValueError: If the inputs differ in height or width, or the mask has more than one channel.
 
-    Example:
+    Examples:
         >>> features = keras.random.normal((2, 8, 8, 16))
         >>> pooled = LesionPooling()(features, ops.ones((2, 8, 8, 1)))
         >>> bool(ops.all(ops.isclose(pooled, ops.mean(features, axis=(1, 2)), atol=1e-6)))
@@ -85,7 +85,7 @@ class BorderPooling(_GuidedPooling):
     Raises:
         ValueError: If the inputs differ in height or width, or the mask has more than one channel.
 
-    Example:
+    Examples:
         >>> features = ops.reshape(ops.arange(4.0), (1, 2, 2, 1))
         >>> mask = ops.reshape(ops.convert_to_tensor([0.0, 1.0, 0.5, 0.0]), (1, 2, 2, 1))
         >>> round(float(BorderPooling()(features, mask)[0, 0]), 2)

@@ -30,7 +30,7 @@ class UncertaintyWeights(keras.layers.Layer):
     Raises:
         ValueError: If `count` is not a positive integer.
 
-    Example:
+    Examples:
         >>> float(UncertaintyWeights(2)(ops.convert_to_tensor([0.5, 2.0]), ops.ones(2)))
         2.5
 

@@ -28,7 +28,7 @@ class SmoothUpsampling(keras.layers.Layer):
     Raises:
         ValueError: If `factor` is not a power of two.
 
-    Example:
+    Examples:
         >>> row = ops.reshape(ops.convert_to_tensor([0.0, 4.0]), (1, 1, 2, 1))
         >>> [float(value) for value in ops.ravel(SmoothUpsampling(2)(row)[0, 0])]
         [0.0, 1.0, 3.0, 4.0]

@@ -49,7 +49,7 @@ def logit_adjusted_crossentropy(
     Raises:
         ValueError: If a prior is not above 0, tau is negative, or the shapes do not fit.
 
-    Example:
+    Examples:
         >>> loss = logit_adjusted_crossentropy([1], [[0.5, 0.5]], priors=[0.75, 0.25])
         >>> round(float(loss[0]), 4)  # -ln 0.25: the rare class must win by more
         1.3863
@@ -92,7 +92,7 @@ def class_balanced_focal_loss(
     Raises:
         ValueError: If a parameter is outside its range, or the shapes do not fit.
 
-    Example:
+    Examples:
         >>> loss = class_balanced_focal_loss([0], [[0.5, 0.5]], class_counts=[10, 10])
         >>> round(float(loss[0]), 4)  # 0.5^2 ln 2
         0.1733
@@ -128,7 +128,7 @@ def class_weights(
     Raises:
         ValueError: If a class has no sample, a label is no class, or a parameter is outside its range.
 
-    Example:
+    Examples:
         >>> class_weights([0, 0, 0, 1], 2)
         {0: 0.6666666666666666, 1: 2.0}
 

@@ -66,7 +66,7 @@ def tversky_loss(
     Raises:
         ValueError: If shapes differ, or a parameter is outside its range.
 
-    Example:
+    Examples:
         >>> mask = ops.ones((1, 2, 2, 1))
         >>> float(tversky_loss(mask, mask)[0]), float(tversky_loss(0 * mask, mask, smooth=2.0)[0])
         (0.0, 0.5)
@@ -271,7 +271,7 @@ def _check_overlap(overlap: str, weight: float) -> None:
 class Tversky(FunctionLoss):
     """`tversky_loss` as a Keras loss; parameters as there.
 
-    Example:
+    Examples:
         >>> Tversky(alpha=0.3, beta=0.7).get_config()["beta"]
         0.7
     """

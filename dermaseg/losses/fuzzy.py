@@ -72,7 +72,7 @@ def fuzzy_tversky_loss(
     Raises:
         ValueError: If shapes differ, or a parameter is outside its range.
 
-    Example:
+    Examples:
         >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_tversky_loss(mu, mu)[0])
         0.0
@@ -153,7 +153,7 @@ def fuzzy_crossentropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = Fal
     Raises:
         ValueError: If shapes differ.
 
-    Example:
+    Examples:
         >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_crossentropy_loss(mu, mu)[0])
         0.0
@@ -187,7 +187,7 @@ def fuzzy_c_means_loss(y_true: Any, y_pred: Any, *, m: float = 2.0, calibrated: 
     Raises:
         ValueError: If shapes differ, or `m` is not above 1.
 
-    Example:
+    Examples:
         >>> crisp, p = ops.ones((1, 2, 2, 1)), 0.5 * ops.ones((1, 2, 2, 1))
         >>> float(fuzzy_c_means_loss(crisp, p)[0])
         0.25
@@ -221,7 +221,7 @@ def fuzzy_entropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = False) -
     Raises:
         ValueError: If shapes differ.
 
-    Example:
+    Examples:
         >>> half = 0.5 * ops.ones((1, 2, 2, 1))
         >>> float(fuzzy_entropy_loss(half, half)[0])
         1.0
@@ -255,7 +255,7 @@ def fuzzy_segmentation_loss(
     Raises:
         ValueError: If shapes differ, or a parameter is outside its range.
 
-    Example:
+    Examples:
         >>> mu = ops.reshape([0.0, 0.25, 0.75, 1.0], (1, 2, 2, 1))
         >>> float(fuzzy_segmentation_loss(mu, mu)[0])
         0.0
@@ -273,7 +273,7 @@ def fuzzy_segmentation_loss(
 class FuzzyTversky(FunctionLoss):
     """`fuzzy_tversky_loss` as a Keras loss; parameters as there.
 
-    Example:
+    Examples:
         >>> FuzzyTversky("frank", 10.0, alpha=0.3, beta=0.7).get_config()["t_norm_parameter"]
         10.0
     """

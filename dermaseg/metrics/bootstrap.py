@@ -22,7 +22,7 @@ class Interval:
         count: Values behind the figure.
         groups: Independent groups among them.
 
-    Example:
+    Examples:
         >>> print(Interval(0.9012, 0.8961, 0.9058, level=0.95, count=1278, groups=1120))
         0.901 [0.896, 0.906]
     """
@@ -58,7 +58,7 @@ def bootstrap_interval(
     Raises:
         ValueError: If there are no values, some are not finite, or shapes differ.
 
-    Example:
+    Examples:
         >>> interval = bootstrap_interval(np.arange(100.0))
         >>> interval.low < interval.value < interval.high
         True

@@ -19,7 +19,7 @@ __all__ = [
 class BoundaryDistances(NamedTuple):
     """How far the outline pixels of two masks are from each other's outline.
 
-    Args:
+    Attributes:
         from_true: Distance of each pixel of the predicted outline from the true outline.
         from_pred: Distance of each pixel of the true outline from the predicted outline.
         both_empty: Whether neither mask has an outline: then nothing is apart.
@@ -67,7 +67,7 @@ def boundary_distances(
     Raises:
         ValueError: If the masks are not two-dimensional or differ in shape.
 
-    Example:
+    Examples:
         >>> true, pred = np.zeros((2, 8, 8), bool)
         >>> true[2:4, 2:4], pred[2:4, 3:5] = True, True
         >>> boundary_distances(true, pred).average

@@ -35,7 +35,7 @@ class Reliability:
         probability_sum: Sum of their probabilities.
         outcome_sum: How many of them came true.
 
-    Example:
+    Examples:
         >>> halves = reliability([0, 1], [0.9, 0.9], bins=2) + reliability([1, 1], [0.9, 0.9], bins=2)
         >>> halves.frequency.tolist(), round(halves.calibration_error, 3)
         ([nan, 0.75], 0.15)
@@ -123,7 +123,7 @@ def expected_calibration_error(
     Raises:
         ValueError: If the shapes do not fit, a probability is outside 0 to 1, or `kind` is unknown.
 
-    Example:
+    Examples:
         >>> round(expected_calibration_error([0, 0, 0, 1], [[0.9, 0.1]] * 4), 3)
         0.15
 
@@ -157,7 +157,7 @@ def brier_score(labels: Any, probabilities: Any) -> float:
     Raises:
         ValueError: If the shapes do not fit, or a probability is outside 0 to 1.
 
-    Example:
+    Examples:
         >>> round(brier_score([1, 0], [0.8, 0.4]), 3), round(brier_score([1, 0], [[0.2, 0.8], [0.6, 0.4]]), 3)
         (0.1, 0.2)
 
@@ -215,7 +215,7 @@ def apply_temperature(probabilities: Any, temperature: float) -> np.ndarray:
     Raises:
         ValueError: If `temperature` is not above 0, or a probability is outside 0 to 1.
 
-    Example:
+    Examples:
         >>> apply_temperature([[0.8, 0.2]], 2.0).round(3).tolist()
         [[0.667, 0.333]]
     """
@@ -260,7 +260,7 @@ def area_under_risk_coverage(errors: Any, confidence: Any) -> float:
 
     Arguments and errors are those of `risk_coverage_curve`. Without information in the confidence it is the mean error.
 
-    Example:
+    Examples:
         >>> area_under_risk_coverage([0, 0, 1, 1], [4, 3, 2, 1]) < area_under_risk_coverage([0, 0, 1, 1], [1, 2, 3, 4])
         True
 

@@ -39,7 +39,7 @@ def classification_scores(labels: Any, probabilities: Any) -> dict[str, float]:
     Raises:
         ValueError: If shapes do not fit, a label is no class, or a probability is not finite.
 
-    Example:
+    Examples:
         >>> scores = classification_scores([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
         >>> scores["accuracy"], scores["majority_share"], round(scores["balanced_accuracy"], 3)
         (0.75, 0.75, 0.833)
@@ -134,7 +134,7 @@ def sensitivity_at_specificity(positive: Any, scores: Any, *, specificity: float
     Raises:
         ValueError: If shapes differ, a score is not finite, or `specificity` is outside its range.
 
-    Example:
+    Examples:
         >>> sensitivity_at_specificity([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], specificity=1.0)
         0.5
     """
@@ -178,7 +178,7 @@ def choose_threshold(positive: Any, scores: Any, *, sensitivity: float) -> float
     Raises:
         ValueError: As for `sensitivity_at_specificity`, or if no sample is positive.
 
-    Example:
+    Examples:
         >>> choose_threshold([0, 1, 1, 1, 1], [0.7, 0.9, 0.8, 0.6, 0.2], sensitivity=0.75)
         0.6
     """

@@ -28,7 +28,7 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
     Raises:
         ValueError: If the masks are not two-dimensional or differ in shape.
 
-    Example:
+    Examples:
         >>> mask = np.eye(4)
         >>> segmentation_scores(mask, mask)["jaccard"]
         1.0

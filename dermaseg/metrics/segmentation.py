@@ -123,7 +123,7 @@ class JaccardIndex(_PixelRatio):
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
-    Example:
+    Examples:
         >>> metric = JaccardIndex()
         >>> metric.update_state(ops.ones((2, 4, 4, 1)), ops.ones((2, 4, 4, 1)))
         >>> float(metric.result())

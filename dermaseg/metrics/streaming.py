@@ -19,7 +19,7 @@ class BalancedAccuracy(keras.metrics.Metric):
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
-    Example:
+    Examples:
         >>> metric = BalancedAccuracy(num_classes=2)
         >>> metric.update_state([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
         >>> float(metric.result())  # the majority class alone is worth chance

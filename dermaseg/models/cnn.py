@@ -57,7 +57,7 @@ def build_cnn(
     Raises:
         ValueError: If an argument is outside its range.
 
-    Example:
+    Examples:
         >>> model = build_cnn(num_classes=7, filters=(8, 16))
         >>> model(keras.ops.zeros((1, 45, 60, 3))).shape == (1, 7)
         True

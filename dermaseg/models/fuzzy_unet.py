@@ -74,7 +74,7 @@ def build_fuzzy_unet(
     Raises:
         ValueError: If an argument is outside its range, or `uncertainty` is asked of logits or of a gate without rules.
 
-    Example:
+    Examples:
         >>> model = build_fuzzy_unet(filters=(8, 16), uncertainty=True)
         >>> sorted(model(ops.zeros((1, 45, 60, 3))))
         ['mask', 'rule_entropy', 'uncertainty']

@@ -35,7 +35,7 @@ class UncertaintyWeightedModel(keras.Model):
         *args: As for `keras.Model(inputs, outputs)`, the outputs a dict.
         **kwargs: As for `keras.Model`.
 
-    Example:
+    Examples:
         >>> images = keras.Input((4,))
         >>> outputs = {"a": layers.Dense(1, name="a")(images), "b": layers.Dense(1, name="b")(images)}
         >>> model = UncertaintyWeightedModel(images, outputs)
@@ -137,7 +137,7 @@ def build_hybrid(
     Raises:
         ValueError: If an argument is outside its range.
 
-    Example:
+    Examples:
         >>> model = build_hybrid(num_classes=7, filters=(8, 16))
         >>> outputs = model(ops.zeros((1, 45, 60, 3)))
         >>> outputs["mask"].shape == (1, 45, 60, 1), outputs["label"].shape == (1, 7)

@@ -58,7 +58,7 @@ def build_unet(
     Raises:
         ValueError: If an argument is outside its range.
 
-    Example:
+    Examples:
         >>> model = build_unet(filters=(8, 16))
         >>> model(keras.ops.zeros((1, 45, 60, 3))).shape == (1, 45, 60, 1)
         True
