@@ -1,4 +1,5 @@
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -56,10 +57,11 @@ def test_help_and_import_are_quick_and_load_no_backend():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert "dermaseg demo" in shell("--help").stdout
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1.5  # half a second on an idle machine
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 1.0  # of processor time, which a busy machine stretches less than the clock's
 
 
 def test_each_command_teaches_by_example(capsys):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy import ndimage
 
 __all__ = ["draw_hair", "remove_hair"]
 
@@ -67,6 +66,8 @@ def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
         Computers in Biology and Medicine 27(6), 1997. Deviations: one square closing and a binary opening by lines
         stand for their three closings by lines and the check of each pixel's length; the fill is not directional.
     """
+    from scipy import ndimage  # half of a command's start, which drawing hair has no use for
+
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}: (height, width, 3) of uint8 is needed.")
     short = min(image.shape[:2])
@@ -92,6 +93,8 @@ def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
 
 def _straight_parts(dark: np.ndarray, *, length: int) -> np.ndarray:
     """Keep the pixels that lie on a straight run of `length` dark ones: an opening by lines in 12 directions."""
+    from scipy import ndimage
+
     reach = length // 2
     padded = np.pad(ndimage.binary_dilation(dark), reach)  # a little width, so that slight curves count as straight
     kept = np.zeros_like(dark)
