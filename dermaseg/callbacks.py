@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 
-from dermaseg.errors import DermasegError
+from dermaseg.errors import DataError, DermasegError
 from dermaseg.runs import RunFolder, write_atomically, write_csv
+from dermaseg.saving import load_model
 
 __all__ = ["Checkpoint", "StopOnNaN", "TrainingError"]
 
@@ -71,9 +72,9 @@ class Checkpoint(keras.callbacks.Callback):
         """Load the newest state that can be read, with its optimizer; None where there is none."""
         for path in sorted(self.run.checkpoints.glob("epoch-*.keras"), reverse=True):
             try:
-                model = keras.saving.load_model(path)
-            except (OSError, ValueError, KeyError, EOFError) as error:
-                warnings.warn(f"{path}: cannot be read ({error}); going back one epoch.", stacklevel=2)
+                model = load_model(path, compiled=True)
+            except DataError as error:
+                warnings.warn(f"{error} Going back one epoch.", stacklevel=2)
                 continue
             done = int(path.stem.removeprefix("epoch-"))
             self.rows = _read_history(self.run.history)[:done]

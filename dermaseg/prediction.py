@@ -15,8 +15,8 @@ from PIL import Image
 
 from dermaseg.data.geometry import fit_area
 from dermaseg.data.images import read_image, resize_image
-from dermaseg.errors import DataError
 from dermaseg.runs import read_json, write_atomically
+from dermaseg.saving import load_model
 
 __all__ = ["Prediction", "Predictor"]
 
@@ -143,13 +143,8 @@ class Predictor:
 
 def _load(path: Path) -> tuple[keras.Model, dict[str, Any]]:
     file = path / "model.keras" if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
     card = file.with_suffix(".json")
-    try:
-        model = keras.saving.load_model(file, compile=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{file}: cannot be read as a Keras model ({error}).") from error
+    model = load_model(file)
     return model, read_json(card) if card.is_file() else {}
 
 

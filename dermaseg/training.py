@@ -20,6 +20,7 @@ from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
+from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
 
 __all__ = ["load_samples", "resume", "train"]
@@ -204,7 +205,7 @@ def _finish(task: Task, plan: Settings, train_part: Samples, run: RunFolder, che
     """Write the best epoch as a float32 model: it then computes the same on a machine without bfloat16."""
     if run.model.is_file():
         return
-    best = keras.saving.load_model(checkpoint.best_path, compile=False)
+    best = load_model(checkpoint.best_path)
     with dtype_policy("float32"):
         model = task.build(train_part, plan.model)
     model.set_weights(best.get_weights())

@@ -129,7 +129,7 @@ def test_a_torn_checkpoint_costs_one_epoch(data, tmp_path):
         train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
     whole = folder / "checkpoints" / "epoch-0001.keras"
     (folder / "checkpoints" / "epoch-0002.keras").write_bytes(whole.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="going back one epoch"):
+    with pytest.warns(UserWarning, match="Going back one epoch"):
         resume(folder)
     assert (folder / "model.keras").is_file()
 

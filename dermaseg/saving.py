@@ -1,0 +1,35 @@
+"""Load saved models in a process that has imported nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+# Importing registers: Keras finds a class of a saved model by its registered name, and only then.
+import dermaseg.layers
+import dermaseg.losses
+import dermaseg.metrics.segmentation
+import dermaseg.metrics.streaming
+import dermaseg.models  # noqa: F401
+from dermaseg.errors import DataError
+
+__all__ = ["load_model"]
+
+
+def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
+    """Load a `.keras` file in Keras's safe mode, with every class of dermaseg known.
+
+    Args:
+        path: The file.
+        compiled: Also restore loss, metrics and the optimizer's state.
+
+    Raises:
+        DataError: If the file is missing, torn or no model.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
+    try:
+        return keras.saving.load_model(path, compile=compiled)
+    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: cannot be read as a Keras model ({str(error)[:300]}).") from error
