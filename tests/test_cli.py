@@ -139,14 +139,15 @@ def test_broken_photographs_of_a_training_set_are_named(tmp_path, capsys):
 def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
     folder = tmp_path / "run"
     options = ["--size", 32, "--batch-size", 4, "--steps", 10_000, "--max-epochs", 3000, "--precision", "float32"]
-    command = [sys.executable, "-m", "dermaseg", "train", "--data", data, "--output", folder, *options]
+    # A shell that starts tests in the background makes them deaf to Ctrl-C, and their children with them.
+    listen = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", listen, "-m", "dermaseg", "train", "--data", data, "--output", folder, *options]
     errors_file = tmp_path / "errors"
     with errors_file.open("w") as stderr:
-        # A shell that starts tests in the background makes them deaf to Ctrl-C, and their children with them.
-        process = subprocess.Popen(
-            [str(part) for part in command], stderr=stderr, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-        )
-        with process:
+        with subprocess.Popen([str(part) for part in command], stderr=stderr) as process:
             deadline = time.monotonic() + 200
             while not list(folder.glob("checkpoints/epoch-*.keras")) and process.poll() is None:
                 assert time.monotonic() < deadline
