@@ -9,8 +9,12 @@ from .errors import DermasegError as DermasegError
 from .evaluation import Report as Report
 from .evaluation import evaluate as evaluate
 from .evaluation import evaluate_run as evaluate_run
+from .export import export_model as export_model
+from .measurements import measure_lesion as measure_lesion
 from .prediction import Prediction as Prediction
 from .prediction import Predictor as Predictor
+from .presets import list_presets as list_presets
+from .presets import load_preset as load_preset
 from .tasks import TASKS as TASKS
 from .tasks import Settings as Settings
 from .tasks import Task as Task

@@ -6,6 +6,7 @@ import csv
 import math
 import shutil
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         run: Where to write.
-        monitor: The validation figure that chooses the best epoch; higher is better.
+        monitor: The validation figures whose mean chooses the best epoch; higher is better.
     """
 
-    def __init__(self, run: RunFolder, *, monitor: str) -> None:
+    def __init__(self, run: RunFolder, *, monitor: Sequence[str]) -> None:
         super().__init__()
         self.run = run
-        self.monitor = monitor
+        self.monitor = tuple(monitor)
         self.rows: list[dict[str, Any]] = []
 
     @property
@@ -65,8 +66,8 @@ class Checkpoint(keras.callbacks.Callback):
     @property
     def best_row(self) -> dict[str, Any] | None:
         """The best validated epoch's row of the history; the earliest of equals."""
-        validated = [row for row in self.rows if row.get(self.monitor) not in (None, "")]
-        return max(validated, key=lambda row: float(row[self.monitor]), default=None)
+        validated = [row for row in self.rows if all(row.get(name) not in (None, "") for name in self.monitor)]
+        return max(validated, key=lambda row: sum(float(row[name]) for name in self.monitor), default=None)
 
     def restore(self) -> keras.Model | None:
         """Load the newest state that can be read, with its optimizer; None where there is none."""

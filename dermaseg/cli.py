@@ -19,8 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from dermaseg._version import __version__
+from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.errors import DermasegError
-from dermaseg.tasks import TASKS, Settings
+from dermaseg.precision import PRECISIONS
+from dermaseg.prediction import TTA
+from dermaseg.tasks import IMBALANCE, TASKS, Settings
 
 __all__ = ["run"]
 
@@ -30,6 +33,8 @@ INTERRUPTED = 130
 DEMO_STEPS = 250
 DEMO_SIZE = 96
 DEMO_PHOTO = (225, 300)
+
+CHOICES = {"augment": AUGMENTATIONS, "imbalance": IMBALANCE, "precision": PRECISIONS}
 
 console = Console(stderr=True)
 
@@ -87,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, help="folder of photographs, masks and tables")
     train.add_argument("--output", type=Path, help="run folder to make")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run instead")
+    train.add_argument("--start", type=Path, metavar="MODEL", help="run or model whose weights to start from, where layers fit")
+    train.add_argument(
+        "--model",
+        type=_builder_argument,
+        action="append",
+        metavar="NAME=VALUE",
+        help="an argument of the task's builder, as dropout=0.3 or weights=file.h5; may be repeated",
+    )
     for field in dataclasses.fields(Settings):
         if field.name not in ("model", "jit_compile"):
             kind = type(field.default)
@@ -94,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
                 f"--{field.name.replace('_', '-')}",
                 type=kind,
                 default=None,
+                choices=CHOICES.get(field.name),
                 help=f"{kind.__name__}, by default the task's",
             )
     train.add_argument("--xla", action=argparse.BooleanOptionalAction, default=None, help="force XLA on or off")
@@ -107,19 +121,32 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder")
     evaluate.add_argument("--data", type=Path, help="another folder, scored whole, instead of the run's own test part")
     evaluate.add_argument("--part", choices=("test", "validation", "train"), default="test", help="of the run's split")
+    evaluate.add_argument("--tta", choices=TTA, default="none", help="mean over mirrored and turned photographs")
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
 
     predict = add(
         "predict",
         _predict,
-        "Outline the lesion in photographs of any size.",
+        "Outline and name the lesion in photographs of any size.",
         "dermaseg predict run photo.jpg --output masks",
+        needs_backend=False,
     )
-    predict.add_argument("model", type=Path, metavar="MODEL", help="run folder or .keras file")
-    predict.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="photographs, or folders of them")
+    predict.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="[MODEL] PHOTO",
+        help="a model (run folder, .keras or exported .onnx file, or the name of a preset; else the default preset), then "
+        "photographs, or folders of them",
+    )
     predict.add_argument("--output", type=Path, default=Path("predictions"), help="folder for masks and overlays")
     predict.add_argument("--size", type=int, help="side of the working area in pixels, where the model does not know it")
     predict.add_argument("--threshold", type=float, help="probability above which a pixel is lesion")
+    predict.add_argument("--tta", choices=TTA, default="none", help="mean over mirrored and turned photographs")
+    predict.add_argument("--largest-component", action="store_true", help="keep the largest region of each mask alone")
+    predict.add_argument("--measure", action=argparse.BooleanOptionalAction, default=True, help="measure each lesion")
+    predict.add_argument("--page", action=argparse.BooleanOptionalAction, default=True, help="write predictions.html")
+    predict.add_argument("--fill-holes", action="store_true", help="fill holes in each mask")
 
     audit = add("audit", _audit, "Report what is wrong with a data set.", "dermaseg audit ham10000", needs_backend=False)
     audit.add_argument("data", type=Path, metavar="DIR", help="folder of photographs")
@@ -127,12 +154,36 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--json", action="store_true", help="print the findings as JSON")
 
     add("tasks", _tasks, "List the tasks.", "dermaseg tasks", needs_backend=False)
+    add("presets", _presets, "List the trained networks in this installation.", "dermaseg presets", needs_backend=False)
+
+    export = add(
+        "export",
+        _export,
+        "Write a model for use without Keras, checked against it first.",
+        "dermaseg export run lesion.onnx",
+    )
+    export.add_argument("model", type=Path, metavar="MODEL", help="run folder or .keras file")
+    export.add_argument("output", type=Path, metavar="FILE", help="ends in .onnx or .tflite; a folder becomes a SavedModel")
     return parser
+
+
+def _builder_argument(text: str) -> tuple[str, Any]:
+    """Read NAME=VALUE; the value is JSON where it can be, else text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, as dropout=0.3, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _load_backend_quietly() -> None:
     """Import Keras with standard error put aside: TensorFlow greets there from C++, whatever its log level says."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow turns oneDNN on by itself on newer Intel processors alone; on an AMD Zen 3 a training step took less than half
+    # the time with it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -151,16 +202,26 @@ def _train(options: argparse.Namespace) -> None:
     from dermaseg.progress import counting, training_progress
     from dermaseg.training import resume, train
 
-    names = [field.name for field in dataclasses.fields(Settings)]
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
     settings = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if options.xla is not None:
         settings["jit_compile"] = options.xla
+    if options.model is not None:
+        settings["model"] = dict(options.model)
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
             run = resume(options.resume, data=options.data, callbacks=[shown], on_decode=decoded)
         else:
-            run = train(options.task, options.data, options.output, callbacks=[shown], on_decode=decoded, **settings)
+            run = train(
+                options.task,
+                options.data,
+                options.output,
+                start=options.start,
+                callbacks=[shown],
+                on_decode=decoded,
+                **settings,
+            )
     with counting(console, "evaluate") as scored:
         report = evaluate_run(run, on_image=scored)
     _print_report(report)
@@ -172,7 +233,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dermaseg.progress import counting
 
     with counting(console, "evaluate") as scored:
-        report = evaluate_run(options.run, data=options.data, part=options.part, on_image=scored)
+        report = evaluate_run(options.run, data=options.data, part=options.part, tta=options.tta, on_image=scored)
     if options.json:
         print(json.dumps(report.to_dict(), indent=2))
     else:
@@ -182,16 +243,47 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from dermaseg.data.layout import find_images
     from dermaseg.prediction import Predictor
+    from dermaseg.prediction_page import save_predictions
     from dermaseg.progress import counting
 
-    photos = [path for given in options.photos for path in (find_images(given).values() if given.is_dir() else [given])]
+    model, given_photos = _model_and_photos(options.paths)
+    if model is None or model.suffix != ".onnx":
+        _load_backend_quietly()
+    photos = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
     names = _distinct_names(photos)
-    predictor = Predictor(options.model, size=options.size, threshold=options.threshold)
+    predictor = Predictor(
+        model,
+        size=options.size,
+        threshold=options.threshold,
+        tta=options.tta,
+        largest_component=options.largest_component,
+        fill_holes=options.fill_holes,
+    )
     with counting(console, "predict") as moved:
-        for done, (name, prediction) in enumerate(zip(names, predictor.predict(photos), strict=True), start=1):
-            files = prediction.save(options.output, name)
-            print(json.dumps({**prediction.summary(), **files}), flush=True)
+        named = zip(names, predictor.predict(photos), strict=True)
+        for done, row in enumerate(
+            save_predictions(named, options.output, measure=options.measure, page=options.page), start=1
+        ):
+            print(json.dumps(row), flush=True)
             moved(done, len(photos))
+    console.print(f"Look at {escape(str(options.output))}: masks, overlays and predictions.csv.", highlight=False)
+
+
+def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """Tell whether the first path is a model; without one it is a photograph like the others."""
+    from dermaseg.presets import list_presets
+
+    first = paths[0]
+    names_model = first.suffix in (".keras", ".onnx") or str(first) in {preset.name for preset in list_presets()}
+    if names_model or (first.is_dir() and (first / "settings.json").is_file()):
+        if len(paths) == 1:
+            raise ValueError(f"{first} is a model: name one or more photographs after it.")
+        return first, paths[1:]
+    if not list_presets():
+        raise ValueError(
+            f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."
+        )
+    return None, paths
 
 
 def _distinct_names(photos: Sequence[Path]) -> list[str]:
@@ -219,6 +311,19 @@ def _audit(options: argparse.Namespace) -> None:
 def _tasks(options: argparse.Namespace) -> None:
     for task in TASKS.values():
         print(f"{task.name:16} {task.summary}")
+
+
+def _presets(options: argparse.Namespace) -> None:
+    from dermaseg.presets import list_presets
+
+    for preset in list_presets():
+        print(f"{preset.name:24} {preset.summary}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from dermaseg.export import export_model
+
+    print(export_model(options.model, options.output))
 
 
 def _demo(options: argparse.Namespace) -> None:

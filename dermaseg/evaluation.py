@@ -2,110 +2,53 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
+from dermaseg.artefacts import image_attributes
 from dermaseg.data import Samples, Split, group_samples
-from dermaseg.data.images import read_image, read_mask
+from dermaseg.data.images import read_mask
+from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
-from dermaseg.metrics import Interval, bootstrap_interval, segmentation_scores
-from dermaseg.plots import panel, save_figure
-from dermaseg.prediction import NOT_A_DIAGNOSIS, Predictor
-from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
+from dermaseg.metrics import (
+    Interval,
+    balanced_accuracy,
+    bootstrap_interval,
+    bootstrap_statistic,
+    expected_calibration_error,
+    macro_auc,
+    segmentation_scores,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from dermaseg.model_card import write_model_card
+from dermaseg.prediction import Prediction, Predictor
+from dermaseg.report import MEANINGS, Diagnoses, Report
+from dermaseg.runs import RunFolder, read_json
 from dermaseg.training import load_samples
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["Report", "evaluate", "evaluate_run"]
 
-# What a report says of the figures, in the order it shows them.
-MEANINGS: Mapping[str, str] = {
-    "jaccard": "mean hard Jaccard index (IoU) over images, at each image's own size",
-    "thresholded_jaccard": "the same, an image below 0.65 counting 0 (ISIC 2018)",
-    "dice": "mean Dice score over images",
-    "sensitivity": "lesion pixels found, mean over images",
-    "specificity": "skin pixels left alone, mean over images",
-    "boundary_jaccard": "Jaccard index of the bands along the two outlines",
-    "hausdorff95_px": "95 % Hausdorff distance of the outlines, in pixels",
-    "boundary_distance_px": "average distance of the outlines, in pixels",
-}
+SUBGROUPS = ("class", "sex", "age", "localization", "tone", "hair", "ruler", "dark_corners")
+ATTRIBUTES = ("tone", "hair", "ruler", "dark_corners")
+# "accuracy" in a report is that of the classes; most pixels are skin, and theirs says little.
+MASK_FIGURES = tuple(MEANINGS)[: tuple(MEANINGS).index("boundary_distance_px") + 1]
+OUTLINE_FIGURES = ("jaccard", "thresholded_jaccard", "dice")
+SUBGROUP_FIGURES = (*OUTLINE_FIGURES, "accuracy", "balanced_accuracy", "macro_auc")
+ALARM_CLASSES = ("mel", "melanoma", "malignant")
+ALARM_RATE = 0.9
+# Statistics of the whole part, such as an AUC, are computed again for each resample.
+STATISTIC_RESAMPLES = 500
+SUBGROUP_RESAMPLES = 200
 
-SUBGROUP_FIGURES = ("jaccard", "thresholded_jaccard", "dice")
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Figures of one model on one set of photographs.
-
-    Args:
-        title: What was evaluated on what.
-        figures: Each figure's value and interval.
-        subgroups: For each grouping (`sex`, `age` ...), for each of its values, the figures of that group.
-        rows: One dictionary a photograph: its id and its scores.
-        groups: Independent groups (lesions) that were resampled for the intervals.
-    """
-
-    title: str
-    figures: Mapping[str, Interval]
-    subgroups: Mapping[str, Mapping[str, Mapping[str, Interval]]]
-    rows: Sequence[Mapping[str, Any]]
-    groups: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the rows, ready for JSON."""
-        return {
-            "title": self.title,
-            "images": len(self.rows),
-            "groups": self.groups,
-            "figures": {name: dataclasses.asdict(interval) for name, interval in self.figures.items()},
-            "subgroups": {
-                grouping: {
-                    value: {name: dataclasses.asdict(interval) for name, interval in figures.items()}
-                    for value, figures in values.items()
-                }
-                for grouping, values in self.subgroups.items()
-            },
-            "note": NOT_A_DIAGNOSIS,
-        }
-
-    def to_markdown(self) -> str:
-        """Return the report as a Markdown page."""
-        lines = [
-            f"# {self.title}",
-            "",
-            f"{len(self.rows)} photographs in {self.groups} independent groups (lesions, where they are known). "
-            "Brackets hold 95 % bootstrap intervals over the groups.",
-            "",
-            "| figure | value | meaning |",
-            "| --- | --- | --- |",
-            *(f"| {name} | {interval} | {self._meaning(name)} |" for name, interval in self.figures.items()),
-        ]
-        for grouping, values in self.subgroups.items():
-            names = list(next(iter(values.values())))
-            lines += ["", f"## By {grouping}", "", f"| {grouping} | images | {' | '.join(names)} |"]
-            lines += [f"| --- | --- |{' --- |' * len(names)}"]
-            lines += [
-                f"| {value} | {next(iter(figures.values())).count} | {' | '.join(map(str, figures.values()))} |"
-                for value, figures in values.items()
-            ]
-        return "\n".join([*lines, "", f"*{NOT_A_DIAGNOSIS}*", ""])
-
-    def _meaning(self, name: str) -> str:
-        missing = len(self.rows) - self.figures[name].count
-        return MEANINGS[name] + (f"; {missing} photographs without a predicted or true outline are left out" if missing else "")
-
-    def save(self, folder: str | Path, *, name: str = "report") -> None:
-        """Write `<name>.json`, `<name>.md` and, one row a photograph, `<name>.csv`."""
-        target = Path(folder)
-        text = self.to_markdown()
-        write_json(target / f"{name}.json", self.to_dict())
-        write_atomically(target / f"{name}.md", lambda path: path.write_text(text, encoding="utf-8"))
-        write_csv(target / f"{name}.csv", self.rows)
+Figures = dict[str, Interval]
 
 
 def evaluate(
@@ -113,56 +56,80 @@ def evaluate(
     samples: Samples,
     *,
     size: int | None = None,
-    title: str = "Segmentation report",
-    subgroups: Sequence[str] = ("class", "sex", "age", "localization"),
+    title: str = "Report",
+    subgroups: Sequence[str] = SUBGROUPS,
     resamples: int = 2000,
     seed: int = 0,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Score a segmentation model on photographs with masks, each at its own size.
+    """Score a model on photographs: its outlines at each one's own size where there are masks, its classes where labelled.
 
     Args:
         model: A `Predictor`, or what makes one.
-        samples: The photographs; all must have masks. Use a part that neither trained nor chose the model.
+        samples: The photographs. All must have what the model predicts: masks, or classes; for a model of both, one of the
+            two. Use a part that neither trained nor chose the model.
         size: As for `Predictor`.
         title: Heading of the report.
-        subgroups: Groupings to report: `class`, or a key of the samples' metadata; `age` falls into bands of 20 years. A
-            grouping that no sample has is left out.
-        resamples: Bootstrap resamples.
+        subgroups: Groupings to report: `class`; `tone`, `hair`, `ruler`, `dark_corners`, as `image_attributes` finds them; or a
+            key of the samples' metadata; `age` falls into bands of 20 years. A grouping that no sample has is left out.
+        resamples: Bootstrap resamples of means; statistics of a whole part, such as an AUC, take at most 500.
         seed: Of the bootstrap.
         on_image: Called with (done, all).
 
     Raises:
-        DataError: If a sample has no mask, or its mask is not of the photograph's size.
+        DataError: If a sample has nothing to compare with, or a mask is not of its photograph's size.
     """
-    mask_paths = _mask_paths(samples)
+    if not len(samples):
+        raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
+    wanted = [name for name in ATTRIBUTES if name in subgroups]
     rows: list[dict[str, Any]] = []
+    attributes: list[dict[str, Any]] = []
     predictions = predictor.predict(sample.image for sample in samples)
-    for sample, mask_path, prediction in zip(samples, mask_paths, predictions, strict=True):
-        true, predicted = read_mask(mask_path), prediction.mask
-        if true.shape != predicted.shape:
-            raise DataError(
-                f"{mask_path}: the mask is {true.shape}, its photograph {predicted.shape} (height, width). "
-                "Masks must have the size of their photograph."
-            )
-        rows.append({"id": sample.id, **segmentation_scores(true, predicted)})
+    for sample, prediction in zip(samples, predictions, strict=True):
+        rows.append(_score(sample, prediction, samples))
+        attributes.append(image_attributes(prediction.image, _known_mask(sample, prediction)) if wanted else {})
         if on_image is not None:
             on_image(len(rows), len(samples))
     groups = group_samples(samples)
+    class_names = predictor.class_names or samples.class_names
+    diagnosed = np.array(["true" in row for row in rows])
+    labels = samples.labels
+    probabilities = _probabilities(rows, class_names) if diagnosed.any() else np.empty((len(rows), 0))
 
-    def figures(chosen: np.ndarray) -> dict[str, Interval]:
+    def figures(chosen: np.ndarray, names: Collection[str] = tuple(MEANINGS), most: int = STATISTIC_RESAMPLES) -> Figures:
         found = {}
+        means = {name: np.array([rows[index].get(name, math.nan) for index in chosen], dtype=float) for name in MEANINGS}
+        named = chosen[diagnosed[chosen]]
+        statistics: dict[str, Callable[[np.ndarray], float]] = {}
+        if named.size:
+            statistics = _class_statistics(labels[named], probabilities[named], class_names)
         for name in MEANINGS:
-            values = np.array([rows[index][name] for index in chosen], dtype=float)
             # A distance to an outline that is not there has no value.
-            known = np.isfinite(values)
-            if known.any():
-                found[name] = bootstrap_interval(values[known], groups=groups[chosen][known], resamples=resamples, seed=seed)
-        return found
+            known = np.isfinite(means[name])
+            if name in names and known.any():
+                own = groups[chosen][known]
+                found[name] = bootstrap_interval(means[name][known], groups=own, resamples=resamples, seed=seed)
+            elif name in names and name in statistics:
+                found[name] = bootstrap_statistic(
+                    statistics[name], len(named), groups=groups[named], resamples=min(resamples, most), seed=seed
+                )
+        return {name: interval for name, interval in found.items() if math.isfinite(interval.value)}
 
-    everything = figures(np.arange(len(rows)))
-    return Report(title, everything, _by_subgroup(samples, subgroups, figures), rows, len(np.unique(groups)))
+    def subgroup_figures(chosen: np.ndarray, grouping: str) -> Figures:
+        # Within one class, figures of the classes say no more than its sensitivity.
+        names = OUTLINE_FIGURES if grouping == "class" else SUBGROUP_FIGURES
+        return figures(chosen, names, SUBGROUP_RESAMPLES)
+
+    everything = np.arange(len(rows))
+    return Report(
+        title,
+        figures(everything),
+        _by_subgroup(samples, attributes, subgroups, subgroup_figures),
+        rows,
+        len(np.unique(groups)),
+        Diagnoses(tuple(class_names), labels[diagnosed], probabilities[diagnosed]) if diagnosed.any() else None,
+    )
 
 
 def evaluate_run(
@@ -170,6 +137,7 @@ def evaluate_run(
     *,
     data: str | Path | Samples | None = None,
     part: str = "test",
+    tta: str = "none",
     on_image: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score a finished run on a part of its own split, or on other data, and write the report into the run folder.
@@ -178,12 +146,16 @@ def evaluate_run(
         run: The run folder.
         data: None for the run's own data; another folder or table is scored whole.
         part: `"test"`, `"validation"` or `"train"`, of the run's own split.
+        tta: Test-time augmentation, as for `Predictor`; it stands in the report's title and file name.
         on_image: Called with (done, all).
 
     Returns:
-        The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*`, with a panel of the
-        worst, middling and best photographs.
+        The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*`: JSON, Markdown, a row a
+        photograph as CSV, pictures, and one HTML page that holds them all; of the own test
+        part also `MODEL_CARD.md`.
     """
+    from dermaseg.report_page import write_pictures_and_page
+
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     task = read_json(folder.settings)["task"]
     samples = load_samples(folder, data)
@@ -191,48 +163,132 @@ def evaluate_run(
         parts = Split.load(folder.split).apply(samples)
         if part not in parts:
             raise ValueError(f"part must be one of {', '.join(parts)}, got {part!r}.")
-        samples, name = parts[part], "report" if part == "test" else f"report-{part}"
+        samples = parts[part]
+        name = "report" if part == "test" else f"report-{part}"
         title = f"{task}: {part} part of {samples.source or 'the data'}"
     else:
         label = (samples.source if isinstance(data, Samples) else Path(data).name) or "data"
         name, title = f"report-{label}", f"{task}: all of {label}"
-    report = evaluate(folder.path, samples, title=title, on_image=on_image)
+    if tta != "none":
+        name, title = f"{name}-{tta}", f"{title}, mean over {tta}"
+    predictor = Predictor(folder.path, tta=tta)
+    report = evaluate(predictor, samples, title=title, on_image=on_image)
     report.save(folder.path, name=name)
-    _draw_panel(folder, samples, report, folder.path / f"{name}.png")
+    write_pictures_and_page(folder, predictor, samples, report, name=name)
+    if name == "report":
+        write_model_card(folder, report)
     return report
 
 
-def _mask_paths(samples: Samples) -> list[Path]:
-    paths = [sample.mask for sample in samples if sample.mask is not None]
-    if len(paths) < len(samples) or not paths:
-        without = [sample.id for sample in samples if sample.mask is None]
-        raise DataError(
-            f"{samples.source or 'samples'}: {len(without)} of {len(samples)} samples have no mask "
-            f"({', '.join(without[:3])}). Evaluate samples.with_masks()."
+def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str, Any]:
+    """Return one photograph's row: its id, the scores of its outline, its true class and the probabilities."""
+    row: dict[str, Any] = {"id": sample.id}
+    if prediction.probability is not None and sample.mask is not None:
+        scores = segmentation_scores(_true_mask(sample.mask, prediction), prediction.mask)
+        row |= {name: scores[name] for name in MASK_FIGURES}
+    if prediction.classes and sample.label is not None:
+        row["true"] = samples.class_names[sample.label]
+        row["predicted"] = prediction.label
+        row["accuracy"] = float(row["predicted"] == row["true"])
+        row["brier_score"] = sum((p - (name == row["true"])) ** 2 for name, p in prediction.classes.items())
+        row |= {_column(name): round(probability, 6) for name, probability in prediction.classes.items()}
+    if len(row) == 1:
+        lacks = " and ".join(
+            kind
+            for kind, needed in (("no mask", prediction.probability is not None), ("no class", bool(prediction.classes)))
+            if needed
         )
-    return paths
+        raise DataError(
+            f"{samples.source or 'samples'}: sample {sample.id!r} has {lacks} to compare with. "
+            "Evaluate samples.with_masks() or samples.with_labels()."
+        )
+    return row
+
+
+def _true_mask(path: Path, prediction: Prediction) -> np.ndarray:
+    true = read_mask(path)
+    if true.shape != prediction.image.shape[:2]:
+        raise DataError(
+            f"{path}: the mask is {true.shape}, its photograph {prediction.image.shape[:2]} (height, width). "
+            "Masks must have the size of their photograph."
+        )
+    return true
+
+
+def _known_mask(sample: Sample, prediction: Prediction) -> np.ndarray | None:
+    """The true mask, else the predicted one, else None: attributes of the skin leave the lesion out."""
+    if sample.mask is not None:
+        return _true_mask(sample.mask, prediction)
+    return None if prediction.probability is None else prediction.mask
+
+
+def _column(name: str) -> str:
+    return f"p_{name}"
+
+
+def _probabilities(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> np.ndarray:
+    columns = [_column(name) for name in class_names]
+    return np.array([[row.get(column, math.nan) for column in columns] for row in rows])
+
+
+def _class_statistics(
+    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
+) -> dict[str, Callable[[np.ndarray], float]]:
+    """Return each figure of the classes as a function of positions, for the bootstrap."""
+    # Rounded to six digits in the rows, probabilities no longer sum to one exactly.
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def over(figure: Callable[..., float]) -> Callable[[np.ndarray], float]:
+        return lambda chosen: figure(labels[chosen], probabilities[chosen])
+
+    found: dict[str, Callable[[np.ndarray], float]] = {
+        "majority_share": lambda chosen: float(np.bincount(labels[chosen]).max() / len(chosen)),
+        "balanced_accuracy": over(balanced_accuracy),
+        "macro_auc": over(macro_auc),
+        "calibration_error": over(expected_calibration_error),
+    }
+    alarm = next((index for index, name in enumerate(class_names) if name.casefold() in ALARM_CLASSES), None)
+    if alarm is not None:
+        positive, scores = labels == alarm, probabilities[:, alarm]
+
+        def at(figure: Callable[..., float], **rate: float) -> Callable[[np.ndarray], float]:
+            def statistic(chosen: np.ndarray) -> float:
+                both = 0 < positive[chosen].sum() < len(chosen)
+                return figure(positive[chosen], scores[chosen], **rate) if both else math.nan
+
+            return statistic
+
+        found["alarm_sensitivity"] = at(sensitivity_at_specificity, specificity=ALARM_RATE)
+        found["alarm_specificity"] = at(specificity_at_sensitivity, sensitivity=ALARM_RATE)
+    return found
 
 
 def _by_subgroup(
-    samples: Samples, groupings: Sequence[str], figures: Callable[[np.ndarray], dict[str, Interval]]
-) -> dict[str, dict[str, dict[str, Interval]]]:
-    found: dict[str, dict[str, dict[str, Interval]]] = {}
+    samples: Samples,
+    attributes: Sequence[dict[str, Any]],
+    groupings: Sequence[str],
+    figures: Callable[[np.ndarray, str], Figures],
+) -> dict[str, dict[str, Figures]]:
+    found: dict[str, dict[str, Figures]] = {}
     for grouping in groupings:
-        values = [_subgroup(samples, index, grouping) for index in range(len(samples))]
+        values = [_subgroup(samples, attributes, index, grouping) for index in range(len(samples))]
         named = sorted({value for value in values if value})
         if named:
             found[grouping] = {}
             for value in [*named, ""] if "" in values else named:
                 chosen = np.array([index for index, own in enumerate(values) if own == value])
-                scores = figures(chosen)
-                found[grouping][value or "not known"] = {name: scores[name] for name in SUBGROUP_FIGURES}
-    return found
+                scores = figures(chosen, grouping)
+                if scores:
+                    found[grouping][value or "not known"] = scores
+    return {grouping: values for grouping, values in found.items() if values}
 
 
-def _subgroup(samples: Samples, index: int, grouping: str) -> str:
+def _subgroup(samples: Samples, attributes: Sequence[dict[str, Any]], index: int, grouping: str) -> str:
     sample = samples[index]
     if grouping == "class":
         return "" if sample.label is None else samples.class_names[sample.label]
+    if grouping in ATTRIBUTES:
+        return str(attributes[index].get(grouping, ""))
     value = sample.metadata.get(grouping, "")
     if grouping != "age" or not value:
         return value
@@ -241,20 +297,3 @@ def _subgroup(samples: Samples, index: int, grouping: str) -> str:
     except ValueError:
         return ""
     return "" if math.isnan(age) else f"{int(age) // 20 * 20:02d}-{int(age) // 20 * 20 + 19}"
-
-
-def _draw_panel(folder: RunFolder, samples: Samples, report: Report, path: Path) -> None:
-    """Show the four worst, four middling and four best photographs, so that nobody sees only the good ones."""
-    mask_paths = _mask_paths(samples)
-    order = sorted(range(len(samples)), key=lambda index: report.rows[index]["jaccard"])
-    middle = len(order) // 2
-    chosen = list(dict.fromkeys([*order[:4], *order[middle : middle + 4], *order[-4:]]))
-    predictor = Predictor(folder.path)
-    predictions = list(predictor.predict([samples[index].image for index in chosen]))
-    figure = panel(
-        [read_image(samples[index].image) for index in chosen],
-        predicted=[prediction.mask for prediction in predictions],
-        true=[read_mask(mask_paths[index]) for index in chosen],
-        titles=[f"{samples[index].id}\nJaccard {report.rows[index]['jaccard']:.2f}" for index in chosen],
-    )
-    save_figure(figure, path)

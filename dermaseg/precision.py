@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
-
 __all__ = ["PRECISIONS", "choose_precision", "dtype_policy"]
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -30,12 +28,16 @@ def choose_precision(precision: str = "auto") -> str:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if precision != "auto":
         return precision
+    import keras
+
     accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
     return "mixed_bfloat16" if accelerated or _cpu_has_bfloat16() else "float32"
 
 
 def _cpu_has_bfloat16() -> bool:
     # JAX on a CPU computes bfloat16 convolutions by way of float32.
+    import keras
+
     if platform.system() != "Linux" or keras.backend.backend() == "jax":
         return False
     try:
@@ -48,6 +50,8 @@ def _cpu_has_bfloat16() -> bool:
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
     """Build layers under a dtype policy, and put the caller's policy back."""
+    import keras
+
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:

@@ -1,24 +1,28 @@
-"""From a photograph to a mask at its own size."""
+"""From a photograph to a mask at its own size and to the probabilities of classes."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from PIL import Image
 
 from dermaseg.data.geometry import fit_area
 from dermaseg.data.images import read_image, resize_image
+from dermaseg.decisions import Decisions
 from dermaseg.runs import read_json, write_atomically
-from dermaseg.saving import load_model
 
-__all__ = ["Prediction", "Predictor"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Prediction", "Predictor", "clean_mask"]
+
+TTA = ("none", "flips", "dihedral")
 
 Photo = str | Path | Image.Image | np.ndarray
 
@@ -32,47 +36,109 @@ class Prediction:
     Args:
         photo: Where the photograph was read from; None for one given as pixels.
         image: Its pixels, `(height, width, 3)`, uint8 RGB.
-        probability: Probability of lesion, `(height, width)`, float32, 0 to 1, at the photograph's own size.
+        probability: Probability of lesion, `(height, width)`, float32, 0 to 1, at the photograph's own size; None where the
+            model outlines nothing.
         threshold: Where the probability becomes the mask.
+        largest_component: Keep the largest connected region of the mask alone.
+        fill_holes: Fill holes in the mask.
+        classes: Calibrated probability of each class, in the model's order; empty where the model names none.
+        decisions: How to read the probabilities, as the model's validation part settled it.
     """
 
     photo: Path | None
     image: np.ndarray = field(repr=False)
-    probability: np.ndarray = field(repr=False)
+    probability: np.ndarray | None = field(default=None, repr=False)
     threshold: float = 0.5
+    largest_component: bool = False
+    fill_holes: bool = False
+    classes: Mapping[str, float] = field(default_factory=dict)
+    decisions: Decisions = field(default_factory=Decisions, repr=False)
 
     @property
     def mask(self) -> np.ndarray:
-        """The lesion, `(height, width)`, uint8, 0 or 1."""
-        return (self.probability > self.threshold).astype(np.uint8)
+        """The lesion, `(height, width)`, uint8, 0 or 1.
+
+        Raises:
+            ValueError: If the model outlines nothing.
+        """
+        if self.probability is None:
+            raise ValueError("this model names classes and outlines nothing. Predict with a model of segment or hybrid.")
+        mask = (self.probability > self.threshold).astype(np.uint8)
+        return clean_mask(mask, largest_component=self.largest_component, fill_holes=self.fill_holes)
+
+    @property
+    def label(self) -> str:
+        """The most probable class.
+
+        Raises:
+            ValueError: If the model names no classes.
+        """
+        if not self.classes:
+            raise ValueError("this model outlines the lesion and names no classes. Predict with a model of classify or hybrid.")
+        return max(self.classes, key=self.classes.__getitem__)
+
+    @property
+    def uncertainty(self) -> dict[str, float]:
+        """Doubt about the `mask`, 1 - the Jaccard index that the network expects of it, and the `label`, entropy in bits."""
+        from dermaseg.uncertainty import entropy_bits, expected_jaccard
+
+        found = {}
+        if self.probability is not None:
+            found["mask"] = 1 - float(expected_jaccard(self.probability[np.newaxis], threshold=self.threshold)[0])
+        if self.classes:
+            found["label"] = float(entropy_bits(np.array([list(self.classes.values())]))[0])
+        return found
+
+    @property
+    def possible(self) -> tuple[str, ...]:
+        """The classes of the conformal set, which holds the true one nine times in ten; empty where the model has none."""
+        if not self.classes or self.decisions.conformal is None:
+            return ()
+        chosen = self.decisions.conformal.sets(np.array([list(self.classes.values())]))[0]
+        return tuple(name for name, inside in zip(self.classes, chosen, strict=True) if inside)
+
+    @property
+    def refer(self) -> bool | None:
+        """Whether the doubt is above the level of the validation part's most doubtful tenth; None where no level is known."""
+        doubts = self.uncertainty
+        levels = {"mask": self.decisions.mask_rejection, "label": self.decisions.label_rejection}
+        answers = [bool(level.refer(doubts[kind])) for kind, level in levels.items() if level is not None and kind in doubts]
+        return any(answers) if answers else None
 
     def summary(self) -> dict[str, Any]:
-        """Figures for a table or a JSON line: size and lesion area in pixels, share of the picture, mean confidence."""
-        mask = self.mask
-        height, width = mask.shape
-        certainty = np.abs(2 * self.probability - 1)
-        return {
+        """Figures for a table or a JSON line: size, lesion, classes, doubts, and whether to refer."""
+        height, width = self.image.shape[:2]
+        found: dict[str, Any] = {
             "photo": None if self.photo is None else str(self.photo),
             "width_px": width,
             "height_px": height,
-            "lesion_px": int(mask.sum()),
-            "lesion_share": round(float(mask.mean()), 6),
-            "mean_certainty": round(float(certainty.mean()), 6),
-            "note": NOT_A_DIAGNOSIS,
         }
+        if self.probability is not None:
+            mask = self.mask
+            found["lesion_px"] = int(mask.sum())
+            found["lesion_share"] = round(float(mask.mean()), 6)
+        if self.classes:
+            found["label"] = self.label
+            found["classes"] = {name: round(probability, 6) for name, probability in self.classes.items()}
+            found["possible"] = list(self.possible)
+            found["above_threshold"] = [
+                name for name, threshold in self.decisions.thresholds.items() if self.classes[name] >= threshold
+            ]
+        found |= {f"{kind}_uncertainty": round(doubt, 6) for kind, doubt in self.uncertainty.items()}
+        return {**found, "refer": self.refer, "note": NOT_A_DIAGNOSIS}
 
     def save(self, folder: str | Path, name: str) -> dict[str, str]:
-        """Write `<name>_mask.png` (0 and 255) and `<name>_overlay.png` (the outline on the photograph).
+        """Write `<name>_mask.png` (0 and 255) and `<name>_overlay.png` (the outline on the photograph), where there is a mask.
 
         Returns:
-            The two paths, by `mask` and `overlay`.
+            The paths, by `mask` and `overlay`.
         """
+        if self.probability is None:
+            return {}
         from dermaseg.plots import overlay
 
-        pictures = {
-            "mask": Image.fromarray(self.mask * 255),
-            "overlay": Image.fromarray(overlay(self.image, self.mask)),
-        }
+        mask = self.mask
+        pictures = {"mask": Image.fromarray(mask * 255), "overlay": Image.fromarray(overlay(self.image, mask))}
         written = {}
         for kind, picture in pictures.items():
             path = Path(folder) / f"{name}_{kind}.png"
@@ -82,42 +148,64 @@ class Prediction:
 
 
 class Predictor:
-    """Segment photographs of any size with a trained model.
+    """Outline and name lesions in photographs of any size with a trained model.
 
     A photograph is brought to the area that the model was trained at, keeping its shape; the probabilities are brought
-    back to its own size before the threshold, so that outlines stay smooth.
+    back to its own size before the threshold, so that outlines stay smooth. Class probabilities are calibrated where the model
+    knows its temperature.
 
     Args:
-        model: A run folder, a saved `.keras` file, or a model. A run folder knows its training size; a file does if a
-            `.json` of the same name stands beside it.
+        model: A run folder, a saved `.keras` file, an exported `.onnx` file, which runs without Keras, the name of a preset, or
+            a model; None takes the default preset. A run folder and a preset know their training size; a file does if a
+            `.json` of the same name stands beside it, or within it.
         size: Side in pixels of the square with the area that the model works at; None takes the training size.
         threshold: Probability above which a pixel is lesion; None takes the model's own, or 0.5.
+        tta: Test-time augmentation: `"none"`; `"flips"`, the mean over the photograph and its three mirror images; or
+            `"dihedral"`, over these and the same turned by 90 degrees. 4 or 8 times the work.
+        largest_component: Keep the largest connected region of each mask alone.
+        fill_holes: Fill holes in each mask.
 
     Raises:
         DataError: If the model cannot be found or read.
-        ValueError: If the size is not known, or the threshold is not between 0 and 1.
+        ValueError: If the size is not known, or an argument is outside its range.
     """
 
-    def __init__(self, model: str | Path | keras.Model, *, size: int | None = None, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: str | Path | keras.Model | None = None,
+        *,
+        size: int | None = None,
+        threshold: float | None = None,
+        tta: str = "none",
+        largest_component: bool = False,
+        fill_holes: bool = False,
+    ) -> None:
         card: dict[str, Any] = {}
-        if isinstance(model, keras.Model):
-            self.model = model
+        if model is None or isinstance(model, (str, Path)):
+            self.model, card = _load(model)
         else:
-            self.model, card = _load(Path(model))
+            self.model = model
         known_size = size or card.get("size")
         if not known_size:
             raise ValueError("size is not known for this model: give the side, in pixels, that it was trained at.")
+        if tta not in TTA:
+            raise ValueError(f"tta must be one of {', '.join(TTA)}, got {tta!r}.")
         self.size = int(known_size)
         self.threshold = float(card.get("threshold", 0.5) if threshold is None else threshold)
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold!r}.")
+        self.tta = tta
+        self.largest_component = largest_component
+        self.fill_holes = fill_holes
+        self.class_names = tuple(card.get("class_names", ()))
+        self.decisions = Decisions.from_dict(card.get("decisions", {}))
 
     def __call__(self, photo: Photo) -> Prediction:
-        """Segment one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8."""
+        """Read one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8."""
         return next(self.predict([photo]))
 
     def predict(self, photos: Iterable[Photo], *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Segment photographs one after the other, in order, holding one batch in memory.
+        """Read photographs one after the other, in order, holding one batch in memory.
 
         Photographs that follow each other and share a shape share a batch.
 
@@ -133,19 +221,98 @@ class Predictor:
     def _predict_group(self, group: Sequence[tuple[Path | None, np.ndarray]]) -> Iterator[Prediction]:
         height, width = group[0][1].shape[:2]
         canvas = fit_area((height, width), self.size)
-        batch = np.stack([resize_image(image, canvas) for _, image in group])
-        outputs = self.model.predict_on_batch(batch)
-        masks = outputs["mask"] if isinstance(outputs, dict) else outputs
-        for (photo, image), probability in zip(group, np.asarray(masks, dtype=np.float32)[..., 0], strict=True):
-            full = Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR)
-            yield Prediction(photo, image, np.clip(np.asarray(full), 0.0, 1.0), self.threshold)
+        outputs = self._outputs(np.stack([resize_image(image, canvas) for _, image in group]))
+        labels = self._classes(outputs["label"]) if "label" in outputs else [{}] * len(group)
+        for index, (photo, image) in enumerate(group):
+            probability = None
+            if "mask" in outputs:
+                small = Image.fromarray(outputs["mask"][index, ..., 0])
+                resized = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+                probability = np.clip(resized, 0.0, 1.0)
+            yield Prediction(
+                photo,
+                image,
+                probability,
+                threshold=self.threshold,
+                largest_component=self.largest_component,
+                fill_holes=self.fill_holes,
+                classes=labels[index],
+                decisions=self.decisions,
+            )
+
+    def _outputs(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the model has of `mask` `(batch, height, width, channels)` and `label` `(batch, classes)`, float32."""
+        if self.tta == "none":
+            return named_outputs(self.model.predict_on_batch(batch))
+        from dermaseg.uncertainty import dihedral_average
+
+        spreads = dihedral_average(
+            lambda images: named_outputs(self.model.predict_on_batch(images)), batch, transforms=self.tta
+        )
+        return {name: np.asarray(spread.probability, np.float32) for name, spread in spreads.items()}
+
+    def _classes(self, probabilities: np.ndarray) -> list[dict[str, float]]:
+        if probabilities.shape[1] == 1:  # one sigmoid: the chance of the second of two classes
+            probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+        names = self.class_names or tuple(f"class_{index}" for index in range(probabilities.shape[1]))
+        calibrated = self.decisions.calibrate(probabilities)
+        return [dict(zip(names, row.tolist(), strict=True)) for row in calibrated]
 
 
-def _load(path: Path) -> tuple[keras.Model, dict[str, Any]]:
+def named_outputs(outputs: Any) -> dict[str, np.ndarray]:
+    """Name what a model returned: a dict stays, four axes are a `mask`, two a `label`; float32."""
+    if not isinstance(outputs, Mapping):
+        outputs = {"mask" if np.ndim(outputs) == 4 else "label": outputs}
+    return {name: np.asarray(values, np.float32) for name, values in outputs.items()}
+
+
+def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes: bool = False) -> np.ndarray:
+    """Tidy a mask: a photograph for these networks shows one lesion.
+
+    Args:
+        mask: `(height, width)`, 0 or 1.
+        largest_component: Keep the largest connected region (8 neighbours); of equals, the first from the top.
+        fill_holes: Make lesion of skin that lesion surrounds.
+
+    Returns:
+        A mask of the same shape, uint8.
+
+    Examples:
+        >>> clean_mask(np.array([[1, 0, 1], [0, 0, 1]]), largest_component=True).tolist()
+        [[0, 0, 1], [0, 0, 1]]
+    """
+    mask = np.asarray(mask, np.uint8)
+    if largest_component:
+        from skimage.measure import label
+
+        regions = label(mask, connectivity=2)
+        counts = np.bincount(regions.ravel())[1:]
+        mask = (regions == counts.argmax() + 1).astype(np.uint8) if counts.size else mask
+    if fill_holes:
+        from scipy.ndimage import binary_fill_holes
+
+        mask = binary_fill_holes(mask).astype(np.uint8)
+    return mask
+
+
+def _load(model: str | Path | None) -> tuple[Any, dict[str, Any]]:
+    from dermaseg.presets import DEFAULT_PRESET, find_preset, list_presets, load_preset
+
+    path = Path(model or "")
+    if model is None or (not path.exists() and str(model) in {preset.name for preset in list_presets()}):
+        name = str(model or DEFAULT_PRESET)
+        return load_preset(name), dict(find_preset(name).card)
     file = path / "model.keras" if path.is_dir() else path
+    if file.suffix == ".onnx":
+        from dermaseg.runtime import OnnxModel
+
+        exported = OnnxModel(file)
+        return exported, dict(exported.card)
+    from dermaseg.saving import load_model
+
     card = file.with_suffix(".json")
-    model = load_model(file)
-    return model, read_json(card) if card.is_file() else {}
+    network = load_model(file)
+    return network, read_json(card) if card.is_file() else {}
 
 
 def _chunks(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from dermaseg.data.augment import AUGMENTATIONS
+from dermaseg.data.ham10000 import HAM10000_CLASSES, to_benign_malignant
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["TASKS", "Settings", "Task", "get_task"]
+__all__ = ["IMBALANCE", "TASKS", "Settings", "Task", "get_task"]
+
+IMBALANCE = ("none", "logits", "sampling", "weights", "focal")
+"""Ways to train for rare classes: see `Settings.imbalance`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +36,28 @@ class Settings:
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
         weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
         augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
+        imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
+            `LogitAdjustedCrossentropy`; `"sampling"`, drawing them more often; `"weights"`, counting them more, and
+            `"focal"`, also counting doubtful photographs more, both `ClassBalancedFocal`.
+        imbalance_strength: For `"logits"` and `"sampling"`: 1 treats all classes as equally common, 0 as they come.
         precision: One of `dermaseg.precision.PRECISIONS`.
         jit_compile: `"auto"` compiles with XLA on accelerators and with JAX; True and False force it.
         seed: Seeds the split, the first weights, the order and the augmentation.
         model: Further arguments of the task's builder.
+
+    Raises:
+        ValueError: If a field is outside its range.
     """
 
     size: int = 128
     batch_size: int = 32
-    steps: int = 6000
+    steps: int = 3200
     max_epochs: int = 100
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
-    augment: str = "medium"
+    augment: str = "light"
+    imbalance: str = "none"
+    imbalance_strength: float = 1.0
     precision: str = "auto"
     jit_compile: bool | Literal["auto"] = "auto"
     seed: int = 0
@@ -57,8 +70,11 @@ class Settings:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"augment must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}.")
+        for name, known in (("augment", AUGMENTATIONS), ("imbalance", IMBALANCE)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if not 0 <= self.imbalance_strength <= 2:
+            raise ValueError(f"imbalance_strength must lie between 0 and 2, got {self.imbalance_strength!r}.")
 
     def epochs(self, images: int) -> int:
         """Return how many passes over `images` photographs make `steps` steps."""
@@ -77,21 +93,24 @@ class Task:
         name: Its name in the shell.
         summary: One line for people.
         target: What the pipeline delivers beside the images.
-        monitor: The validation figure that chooses the best model; higher is better.
+        monitor: The validation figures whose mean chooses the best epoch; higher is better.
         prepare: Keeps the samples that the task can use and names its classes, or raises `DataError`.
         build: From a prepared table and the builder's further arguments to an uncompiled model.
-        compile_options: From a prepared training table to the loss and metrics that `Model.compile` takes.
+        compile_options: From a prepared training table and the settings to the loss and metrics that `Model.compile` takes.
         settings: The defaults.
     """
 
     name: str
     summary: str
     target: Literal["mask", "label", "both"]
-    monitor: str
+    monitor: tuple[str, ...]
     prepare: Callable[[Samples], Samples]
     build: Callable[[Samples, Mapping[str, Any]], keras.Model]
-    compile_options: Callable[[Samples], dict[str, Any]]
+    compile_options: Callable[[Samples, Settings], dict[str, Any]]
     settings: Settings = Settings()
+
+
+# What each task takes from a folder
 
 
 def _with_masks(samples: Samples) -> Samples:
@@ -101,17 +120,46 @@ def _with_masks(samples: Samples) -> Samples:
     return chosen
 
 
+def _with_labels(samples: Samples) -> Samples:
+    chosen = samples.with_labels()
+    present = len(set(chosen.labels.tolist()))
+    if present < 2:
+        raise DataError(f"{samples.source}: classification needs two or more classes with photographs, found {present}.")
+    return chosen
+
+
+def _with_malignancy(samples: Samples) -> Samples:
+    chosen = _with_labels(samples)
+    return chosen if chosen.num_classes == 2 else _with_labels(to_benign_malignant(chosen))
+
+
+def _with_classes(count: int) -> Callable[[Samples], Samples]:
+    def prepare(samples: Samples) -> Samples:
+        chosen = _with_labels(samples)
+        if chosen.num_classes != count:
+            raise DataError(
+                f"{samples.source}: found {chosen.num_classes} classes ({', '.join(chosen.class_names)}), not {count}. "
+                "The task classify takes any number."
+            )
+        return chosen
+
+    return prepare
+
+
+def _with_either(samples: Samples) -> Samples:
+    chosen = samples.filter(lambda sample: sample.mask is not None or sample.label is not None)
+    _with_masks(chosen)
+    _with_labels(chosen)
+    return chosen
+
+
+# Models
+
+
 def _build_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_unet
 
     return build_unet(**options)
-
-
-def _segmentation_options(samples: Samples) -> dict[str, Any]:
-    from dermaseg.losses import OverlapCrossentropy
-    from dermaseg.metrics import JaccardIndex
-
-    return {"loss": OverlapCrossentropy(overlap="jaccard"), "metrics": [JaccardIndex(name="jaccard")]}
 
 
 def _build_fuzzy_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
@@ -120,35 +168,148 @@ def _build_fuzzy_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Mod
     return build_fuzzy_unet(**options)
 
 
-def _fuzzy_options(samples: Samples) -> dict[str, Any]:
-    from dermaseg.losses import FuzzySegmentation
+def _build_cnn(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
+    from dermaseg.models import build_cnn
+
+    return build_cnn(**{"num_classes": samples.num_classes, "dropout": 0.2, **options})
+
+
+def _build_inception_resnet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
+    from dermaseg.models import build_inception_resnet
+
+    return build_inception_resnet(**{"num_classes": samples.num_classes, "trainable": "top", **options})
+
+
+def _build_hybrid(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
+    from dermaseg.models import build_hybrid
+
+    return build_hybrid(**{"num_classes": samples.num_classes, "dropout": 0.2, **options})
+
+
+# Losses and what is watched
+
+
+def _mask_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    from dermaseg.losses import OverlapCrossentropy
     from dermaseg.metrics import JaccardIndex
 
-    # 1.5 px at 256 pixels, at the default size.
-    return {"loss": FuzzySegmentation(tau_px=0.75), "metrics": [JaccardIndex(name="jaccard")]}
+    return {"loss": OverlapCrossentropy(overlap="jaccard"), "metrics": [JaccardIndex(name="jaccard")]}
 
 
-_SEGMENT = Task(
-    name="segment",
-    summary="Outline the lesion: a U-Net from photographs and masks.",
-    target="mask",
-    monitor="val_jaccard",
-    prepare=_with_masks,
-    build=_build_unet,
-    compile_options=_segmentation_options,
-)
+def _fuzzy_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    from dermaseg.losses import FuzzySegmentation
 
-_SEGMENT_FUZZY = Task(
-    name="segment-fuzzy",
-    summary="Outline the lesion: a Fuzzy U-Net, trained towards fuzzy borders.",
-    target="mask",
-    monitor="val_jaccard",
-    prepare=_with_masks,
-    build=_build_fuzzy_unet,
-    compile_options=_fuzzy_options,
-)
+    # 1.5 px at 256 pixels (chosen on a validation part), wherever the training happens.
+    return {**_mask_options(samples, plan), "loss": FuzzySegmentation(tau_px=1.5 * plan.size / 256)}
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (_SEGMENT, _SEGMENT_FUZZY)}
+
+def _label_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    import keras
+
+    from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
+    from dermaseg.metrics import BalancedAccuracy
+
+    counts = [samples.labels.tolist().count(label) for label in range(samples.num_classes)]
+    if plan.imbalance in ("logits", "weights", "focal") and not all(counts):
+        missing = [name for name, count in zip(samples.class_names, counts, strict=True) if not count]
+        raise DataError(
+            f"{samples.source}: the training part has no photograph of {', '.join(missing)}, "
+            f"so imbalance={plan.imbalance!r} cannot weigh it. Use imbalance='none' or leave the class out."
+        )
+    loss: keras.losses.Loss
+    if plan.imbalance == "logits":
+        loss = LogitAdjustedCrossentropy(priors=counts, tau=plan.imbalance_strength)
+    elif plan.imbalance in ("weights", "focal"):
+        loss = ClassBalancedFocal(class_counts=counts, gamma=0.0 if plan.imbalance == "weights" else 2.0)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy()
+    metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]
+    return {"loss": loss, "metrics": metrics}
+
+
+def _hybrid_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    mask, label = _mask_options(samples, plan), _label_options(samples.with_labels(), plan)
+    # Weighted: a sample without a mask has the weight 0 there, and must not count as one with an empty mask.
+    return {
+        "loss": {"mask": mask["loss"], "label": label["loss"]},
+        "weighted_metrics": {"mask": mask["metrics"], "label": label["metrics"]},
+    }
+
+
+_CLASSIFIER = Settings(imbalance="logits", imbalance_strength=0.5)
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            name="segment",
+            summary="Outline the lesion: a U-Net from photographs and masks.",
+            target="mask",
+            monitor=("val_jaccard",),
+            prepare=_with_masks,
+            build=_build_unet,
+            compile_options=_mask_options,
+        ),
+        Task(
+            name="segment-fuzzy",
+            summary="Outline the lesion: a Fuzzy U-Net, trained towards fuzzy borders.",
+            target="mask",
+            monitor=("val_jaccard",),
+            prepare=_with_masks,
+            build=_build_fuzzy_unet,
+            compile_options=_fuzzy_options,
+        ),
+        Task(
+            name="classify",
+            summary="Name the lesion: a residual CNN for the classes that the folder has.",
+            target="label",
+            monitor=("val_accuracy", "val_balanced_accuracy"),
+            prepare=_with_labels,
+            build=_build_cnn,
+            compile_options=_label_options,
+            settings=_CLASSIFIER,
+        ),
+        Task(
+            name="classify-2",
+            summary="Benign or malignant: a residual CNN. HAM10000's seven diagnoses are joined to the two.",
+            target="label",
+            monitor=("val_accuracy", "val_balanced_accuracy"),
+            prepare=_with_malignancy,
+            build=_build_cnn,
+            compile_options=_label_options,
+        ),
+        Task(
+            name="classify-7",
+            summary=f"HAM10000's seven diagnoses ({', '.join(HAM10000_CLASSES)}): a residual CNN.",
+            target="label",
+            monitor=("val_accuracy", "val_balanced_accuracy"),
+            prepare=_with_classes(7),
+            build=_build_cnn,
+            compile_options=_label_options,
+            settings=_CLASSIFIER,
+        ),
+        Task(
+            name="classify-9",
+            summary="Nine classes, a folder each: Inception-ResNet-V2, by default with ImageNet's weights.",
+            target="label",
+            monitor=("val_accuracy", "val_balanced_accuracy"),
+            prepare=_with_classes(9),
+            build=_build_inception_resnet,
+            compile_options=_label_options,
+            settings=Settings(size=224, batch_size=16, steps=2000, learning_rate=3e-4),
+        ),
+        Task(
+            name="hybrid",
+            summary="Outline the lesion and name it, with one network; masks or classes may be missing.",
+            target="both",
+            monitor=("val_mask_jaccard", "val_label_balanced_accuracy"),
+            prepare=_with_either,
+            build=_build_hybrid,
+            compile_options=_hybrid_options,
+            settings=_CLASSIFIER,
+        ),
+    )
+}
 """Every task by its name in the shell."""
 
 

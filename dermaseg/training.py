@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from dermaseg.data import Split, make_dataset, read_samples, split_samples
 from dermaseg.data.augment import Augment
 from dermaseg.data.geometry import canvas
 from dermaseg.data.samples import Samples
+from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
+from dermaseg.prediction import named_outputs
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
 
-__all__ = ["load_samples", "resume", "train"]
+__all__ = ["lend_weights", "load_samples", "resume", "train"]
 
 Callbacks = list[keras.callbacks.Callback]
 
@@ -34,6 +36,7 @@ def train(
     output: str | Path,
     *,
     split: Split | None = None,
+    start: str | Path | None = None,
     callbacks: Callbacks | None = None,
     on_decode: Callable[[int, int], None] | None = None,
     **settings: Any,
@@ -48,6 +51,8 @@ def train(
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
         output: The run folder. It must not hold a run yet.
         split: A split of your own; by default 70 % of the lesions train, 15 % validate and 15 % test.
+        start: A run folder or saved model whose weights the new model starts from, wherever layers share name and shape: a
+            segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded.
         **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults.
@@ -83,6 +88,7 @@ def train(
             "canvas": [height, width],
             "precision": precision,
             "class_names": list(samples.class_names),
+            "start": None if start is None else str(start),
             "split": parts.fingerprint,
             "versions": {**versions(), "backend": keras.backend.backend()},
         },
@@ -123,8 +129,10 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Sa
     """Return the samples that a run's task works on: the run's own, or those of another folder or table."""
     if data is None:
         return Samples.load(run.samples)
-    task = get_task(read_json(run.settings)["task"])
-    return task.prepare(data if isinstance(data, Samples) else read_samples(data))
+    saved = read_json(run.settings)
+    task = get_task(saved["task"])
+    samples = task.prepare(data if isinstance(data, Samples) else read_samples(data))
+    return samples if task.target == "mask" else samples.with_class_names(saved["class_names"])
 
 
 def _parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:
@@ -145,6 +153,8 @@ def _fit(
     callbacks: Callbacks,
     on_decode: Callable[[int, int], None] | None,
 ) -> RunFolder:
+    if run.model.is_file():
+        return run
     train_part, validation_part = _parts(split, samples)
     saved = read_json(run.settings)
     size = tuple(saved["canvas"])
@@ -157,18 +167,21 @@ def _fit(
         model = checkpoint.restore()
         if model is None:
             model = task.build(train_part, plan.model)
+            if saved.get("start"):
+                lend_weights(load_model(_model_file(Path(saved["start"]))), model)
             model.compile(
                 optimizer=_optimizer(plan, epochs * steps),
                 jit_compile=plan.jit_compile,
-                **task.compile_options(train_part),
+                **task.compile_options(train_part, plan),
             )
+    common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
     if checkpoint.epochs_done < epochs:
-        common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
         training = make_dataset(
             train_part,
             batch_size=min(plan.batch_size, len(train_part)),
             augment=Augment.preset(plan.augment),
             shuffle=True,
+            weights=_sampling_weights(train_part, plan),
             seed=plan.seed,
             drop_remainder=True,
             initial_epoch=checkpoint.epochs_done,
@@ -184,7 +197,15 @@ def _fit(
             shuffle=False,  # the data set has its own order, which a resumed run repeats
             verbose=0,
         )
-    _finish(task, plan, train_part, run, checkpoint)
+    model = _best_model(task, plan, train_part, run, checkpoint)
+    card = _card(task, plan, train_part, run, checkpoint)
+    card["decisions"] = _decide(model, task, validation_part, plan.batch_size, common).to_dict()
+    write_json(run.model_card, card)
+    save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
+    # Last, for it says that the run is finished.
+    write_atomically(run.model, model.save)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    shutil.rmtree(run.cache, ignore_errors=True)
     return run
 
 
@@ -201,28 +222,87 @@ def _validated_epochs(epochs: int) -> list[int]:
     return sorted({round(epoch) for epoch in np.linspace(epochs, 1, min(epochs, 20))})
 
 
-def _finish(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> None:
-    """Write the best epoch as a float32 model: it then computes the same on a machine without bfloat16."""
-    if run.model.is_file():
-        return
+def _sampling_weights(train_part: Samples, plan: Settings) -> np.ndarray | None:
+    """Return how likely each training photograph is to be drawn, or None where each is taken once an epoch."""
+    if plan.imbalance != "sampling":
+        return None
+    labels = train_part.labels
+    counts = np.bincount(labels[labels >= 0], minlength=train_part.num_classes).astype(float)
+    rarity = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0) ** plan.imbalance_strength
+    known = rarity[np.maximum(labels, 0)]
+    return np.where(labels >= 0, known, known[labels >= 0].mean())  # a photograph without a class is drawn as an average one
+
+
+def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> keras.Model:
+    """Return the best epoch as a float32 model: it then computes the same on a machine without bfloat16."""
+    if checkpoint.best_row is None:
+        raise DermasegError(f"{run.path}: no epoch was validated, so no best model is known. Start again in another folder.")
     best = load_model(checkpoint.best_path)
     with dtype_policy("float32"):
         model = task.build(train_part, plan.model)
     model.set_weights(best.get_weights())
-    row = checkpoint.best_row
-    if row is None:
-        raise DermasegError(f"{run.path}: no epoch was validated, so no best model is known. Start again in another folder.")
-    write_json(
-        run.model_card,
-        {
-            "task": task.name,
-            "size": plan.size,
-            "class_names": list(train_part.class_names),
-            "best_epoch": int(row["epoch"]),
-            task.monitor: float(row[task.monitor]),
-        },
-    )
-    write_atomically(run.model, model.save)
-    save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
-    shutil.rmtree(run.cache, ignore_errors=True)
+    return model
+
+
+def _card(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> dict[str, Any]:
+    row = checkpoint.best_row or {}
+    return {
+        "task": task.name,
+        "size": plan.size,
+        "class_names": list(train_part.class_names) if task.target != "mask" else [],
+        "best_epoch": int(row["epoch"]),
+        **{name: float(row[name]) for name in task.monitor},
+    }
+
+
+def _decide(model: keras.Model, task: Task, validation_part: Samples, batch_size: int, common: Mapping[str, Any]) -> Decisions:
+    """Read the validation photographs once more, as the finished model sees them, and settle how to read its output."""
+    found: dict[str, Any] = {}
+    labelled = validation_part.with_labels()
+    if task.target != "mask" and len(labelled):
+        dataset = make_dataset(labelled, batch_size=batch_size, **{**common, "target": None})
+        outputs = named_outputs(model.predict(dataset, verbose=0))
+        found = fit_label_decisions(labelled.labels, outputs["label"], labelled.class_names)
+    masked = validation_part.with_masks()
+    if task.target != "label" and len(masked):
+        dataset = make_dataset(masked, batch_size=batch_size, **{**common, "target": "mask"})
+        pairs = ((np.asarray(masks), named_outputs(model.predict_on_batch(images))["mask"]) for images, masks in dataset)
+        found["mask_rejection"] = fit_mask_rejection(pairs)
+    return Decisions(**found)
+
+
+def _model_file(path: Path) -> Path:
+    return path / "model.keras" if path.is_dir() else path
+
+
+def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
+    """Copy the weights of every layer that both models have under one name and with the same shapes.
+
+    Args:
+        lender: Where weights come from.
+        borrower: Where they go; its other layers keep their own.
+
+    Returns:
+        How many layers were copied.
+
+    Raises:
+        ValueError: If no layer fits.
+
+    Examples:
+        >>> from dermaseg.models import build_cnn, build_unet
+        >>> lend_weights(build_unet(filters=(8, 16)), build_cnn(num_classes=2, filters=(8, 16))) > 0
+        True
+    """
+    lent = {layer.name: layer.get_weights() for layer in lender.layers if layer.weights}
+    copied = 0
+    for layer in borrower.layers:
+        weights = lent.get(layer.name, [])
+        if weights and [array.shape for array in weights] == [tuple(own.shape) for own in layer.weights]:
+            layer.set_weights(weights)
+            copied += 1
+    if not copied:
+        raise ValueError(
+            f"start: no layer of {lender.name!r} has the name and shape of one of {borrower.name!r}. "
+            "Build both with the same filters, or leave start out."
+        )
+    return copied

@@ -19,6 +19,16 @@ def real_data():
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def synthetic_folder(tmp_path_factory):
+    """A folder of 28 synthetic photographs with masks and seven classes; tests only read it."""
+    from dermaseg.data import make_synthetic
+
+    folder = tmp_path_factory.mktemp("synthetic")
+    make_synthetic(folder, count=28, size=(48, 64), seed=1)
+    return folder
+
+
 @pytest.fixture
 def keras_policy():
     """Restore the global dtype policy after a test that changes it."""

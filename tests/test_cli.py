@@ -15,10 +15,8 @@ from dermaseg.data import make_synthetic, read_mask
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("synthetic")
-    make_synthetic(folder, count=28, size=(48, 64), seed=1)
-    return folder
+def data(synthetic_folder):
+    return synthetic_folder
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def test_help_and_import_are_quick_and_load_no_backend():
 
 
 def test_each_command_teaches_by_example(capsys):
-    for command in ("demo", "train", "evaluate", "predict", "audit", "tasks"):
+    for command in ("demo", "train", "evaluate", "predict", "audit", "tasks", "presets", "export"):
         with pytest.raises(SystemExit, match="0"):
             cli.run([command, "--help"])
         assert "Example: dermaseg" in capsys.readouterr().out
@@ -99,7 +97,11 @@ def test_predict_writes_a_mask_of_each_size_and_a_line_each(run, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["height_px"], line["width_px"]) for line in lines] == [(61, 47), (33, 90)]
     assert [read_mask(line["mask"]).shape for line in lines] == [(61, 47), (33, 90)]
-    assert len(set(output.iterdir())) == 4
+    assert len(list(output.glob("*.png"))) == 4
+    assert len((output / "predictions.csv").read_text().splitlines()) == 3
+    page = (output / "predictions.html").read_text()
+    assert "not a medical device" in page
+    assert "photo_2" in page
 
 
 def test_audit_of_a_clean_set(data, capsys):
@@ -120,7 +122,8 @@ def test_mistakes_are_one_line_and_code_2(run, data, tmp_path, capsys):
     assert "needs --data DIR" in fails(capsys, "train")
     assert "holds a run already" in fails(capsys, "train", "--data", data, "--output", run)
     assert "not a run folder" in fails(capsys, "evaluate", empty)
-    assert "no model here" in fails(capsys, "predict", empty, words)
+    assert "is a model: name one" in fails(capsys, "predict", run)
+    assert "no model here" in fails(capsys, "predict", tmp_path / "missing.keras", words)
     assert "words.jpg" in fails(capsys, "predict", run, words, "--output", output)
     assert "learning_rate" in fails(capsys, "train", "--data", data, "--output", output, "--learning-rate", "-1")
     assert "missing" in fails(capsys, "audit", tmp_path / "missing")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from errno import ENOSPC
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +30,8 @@ __all__ = ["PixelCache", "decode", "decode_all"]
 _LAYOUT = 1  # part of the key: a new way to decode or store must not find the old files
 _ASPECT_TOLERANCE = 0.02
 
+Masks = bool | Literal["where known"]
+
 
 class PixelCache:
     """Pixels of a table of samples, decoded once and read back by position.
@@ -40,7 +43,7 @@ class PixelCache:
     Args:
         samples: The samples, in the order that positions count in.
         size: `(height, width)` of the stored pixels.
-        masks: Store masks too; every sample needs one.
+        masks: Store masks too; every sample needs one. `"where known"` stores an empty mask for a sample without.
         folder: Where the file goes and stays. None uses a temporary folder that goes with this object.
         progress: Called as `progress(done, total)` after each decoded sample.
 
@@ -54,7 +57,7 @@ class PixelCache:
         samples: Iterable[Sample],
         *,
         size: tuple[int, int],
-        masks: bool = False,
+        masks: Masks = False,
         folder: str | Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -121,13 +124,13 @@ class PixelCache:
             raise
 
 
-def decode(sample: Sample, *, size: tuple[int, int], masks: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def decode(sample: Sample, *, size: tuple[int, int], masks: Masks) -> tuple[np.ndarray, np.ndarray | None]:
     """Decode one sample at a size.
 
     Args:
         sample: The sample.
         size: `(height, width)` wanted; the proportions of the photograph are not kept.
-        masks: Decode the mask too.
+        masks: Decode the mask too; `"where known"` gives an empty one where the sample has none.
 
     Returns:
         The image, shape `(*size, 3)`, and its mask, shape `size`, or None; both uint8.
@@ -139,6 +142,8 @@ def decode(sample: Sample, *, size: tuple[int, int], masks: bool) -> tuple[np.nd
     if not masks:
         return resize_image(image, size), None
     if sample.mask is None:
+        if masks == "where known":
+            return resize_image(image, size), np.zeros(size, np.uint8)
         raise DataError(f"Sample {sample.id!r} has no mask. Keep samples.with_masks(), or ask for another target.")
     mask = read_mask(sample.mask)
     aspects = [array.shape[1] / array.shape[0] for array in (image, mask)]
@@ -151,7 +156,7 @@ def decode(sample: Sample, *, size: tuple[int, int], masks: bool) -> tuple[np.nd
 
 
 def decode_all(
-    samples: Iterable[Sample], *, size: tuple[int, int], masks: bool
+    samples: Iterable[Sample], *, size: tuple[int, int], masks: Masks
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Decode samples in a few threads, in order, holding a few dozen pictures at a time.
 
@@ -173,12 +178,13 @@ def decode_all(
                 future.cancel()
 
 
-def _key(samples: tuple[Sample, ...], size: tuple[int, int], masks: bool) -> str:
+def _key(samples: tuple[Sample, ...], size: tuple[int, int], masks: Masks) -> str:
     """Hash all that the decoded pixels depend on."""
-    digest = hashlib.blake2b(f"{_LAYOUT} {size} {masks}".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{_LAYOUT} {size} {bool(masks)}".encode(), digest_size=16)
     for sample in samples:
         for path in (sample.image, sample.mask if masks else None):
             if path is None:
+                digest.update(b"none\n")
                 continue
             try:
                 stat = path.stat()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dermaseg.data.cache import PixelCache, decode_all
+from dermaseg.data.cache import Masks, PixelCache, decode_all
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
@@ -56,6 +56,8 @@ def make_dataset(
         batch_size: Samples a batch.
         target: `"mask"` for masks `(batch, height, width, 1)` of 0 and 1, `"label"` for integers `(batch,)`,
             `"both"` for a dictionary of the two under the names of a two-headed model's outputs, None for images alone.
+            With `"both"` a sample may lack one of the two: batches then carry sample weights as well, 1 for a known
+            target and 0 for a missing one, whose place holds an empty mask or class 0.
         augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
             need it, changes no pixel.
         shuffle: Draw a new order each epoch.
@@ -70,8 +72,8 @@ def make_dataset(
         progress: Called as `progress(done, total)` while files are decoded.
 
     Returns:
-        A `tf.data.Dataset` or a `keras.utils.PyDataset` of `(images, targets)`, or of `images` alone; images are
-        uint8 RGB of shape `(batch, height, width, 3)`.
+        A `tf.data.Dataset` or a `keras.utils.PyDataset` of `(images, targets)`, of `(images, targets, sample_weights)` where
+        some targets are missing, or of `images` alone; images are uint8 RGB of shape `(batch, height, width, 3)`.
 
     Raises:
         DataError: If a file cannot be read, or a sample lacks the mask or the label that `target` needs.
@@ -85,11 +87,12 @@ def make_dataset(
         )
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
-    labels = _labels(samples, target)
+    labels, known = _labels(samples, target), _known(samples, target)
     size = _pair(size)
     batches = _Batches(
-        cache=PixelCache(samples, size=size, masks=target in ("mask", "both"), folder=cache_dir, progress=progress),
+        cache=PixelCache(samples, size=size, masks=_masks(target), folder=cache_dir, progress=progress),
         labels=labels,
+        known=known,
         target=target,
         count=len(samples),
         batch_size=batch_size,
@@ -113,19 +116,20 @@ def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target
         target: As for `make_dataset`.
 
     Returns:
-        `(images, targets)` as NumPy arrays, or `images` where `target` is None.
+        `(images, targets)` as NumPy arrays, with sample weights as a third where targets are missing, or `images` where
+        `target` is None.
 
     Raises:
         DataError: As `make_dataset` does.
     """
-    labels, size, with_masks = _labels(samples, target), _pair(size), target in ("mask", "both")
+    labels, known, size = _labels(samples, target), _known(samples, target), _pair(size)
     images = np.empty((len(samples), *size, 3), np.uint8)
-    masks = np.empty((len(samples), *size, 1), np.uint8) if with_masks else None
-    for row, (image, mask) in enumerate(decode_all(samples, size=size, masks=with_masks)):
+    masks = np.empty((len(samples), *size, 1), np.uint8) if _masks(target) else None
+    for row, (image, mask) in enumerate(decode_all(samples, size=size, masks=_masks(target))):
         images[row] = image
         if masks is not None and mask is not None:
             masks[row, ..., 0] = mask
-    return _arrange(images, masks, labels, target)
+    return _arrange(images, masks, labels, known, target)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class _Batches:
 
     cache: PixelCache
     labels: np.ndarray | None
+    known: dict[str, np.ndarray] | None
     target: Target
     count: int
     batch_size: int
@@ -166,7 +171,9 @@ class _Batches:
         if self.augment is not None:
             # The order took 0 in the batch's place.
             images, masks = self.augment(images, masks, rng=np.random.default_rng((self.seed, epoch, batch + 1)))
-        return _arrange(images, masks, None if self.labels is None else self.labels[positions], self.target)
+        labels = None if self.labels is None else self.labels[positions]
+        known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
+        return _arrange(images, masks, labels, known, self.target)
 
 
 def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
@@ -239,10 +246,23 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
     return Dataset()
 
 
-def _arrange(images: np.ndarray, masks: np.ndarray | None, labels: np.ndarray | None, target: Target) -> Any:
+def _arrange(
+    images: np.ndarray,
+    masks: np.ndarray | None,
+    labels: np.ndarray | None,
+    known: dict[str, np.ndarray] | None,
+    target: Target,
+) -> Any:
     if target is None:
         return images
-    return images, {"mask": masks, "label": labels} if target == "both" else masks if target == "mask" else labels
+    if target != "both":
+        return images, masks if target == "mask" else labels
+    targets = {"mask": masks, "label": labels}
+    return (images, targets) if known is None else (images, targets, known)
+
+
+def _masks(target: Target) -> Masks:
+    return "where known" if target == "both" else target == "mask"
 
 
 def _labels(samples: Samples, target: Target) -> np.ndarray | None:
@@ -251,9 +271,21 @@ def _labels(samples: Samples, target: Target) -> np.ndarray | None:
     if target not in ("label", "both"):
         return None
     for sample in samples:
-        if sample.label is None:
-            raise DataError(f"Sample {sample.id!r} has no label. Keep samples.with_labels(), or ask for another target.")
-    return samples.labels
+        if sample.label is None and (target == "label" or sample.mask is None):
+            lacks = "label. Keep samples.with_labels()" if target == "label" else "mask and no label. Leave it out"
+            raise DataError(f"Sample {sample.id!r} has no {lacks}, or ask for another target.")
+    return np.maximum(samples.labels, 0)
+
+
+def _known(samples: Samples, target: Target) -> dict[str, np.ndarray] | None:
+    """Return, for two targets of which some are missing, which are there: float32 `(samples,)`, 0 or 1."""
+    if target != "both":
+        return None
+    flags = {
+        "mask": np.array([sample.mask is not None for sample in samples], np.float32),
+        "label": np.array([sample.label is not None for sample in samples], np.float32),
+    }
+    return None if all(column.all() for column in flags.values()) else flags
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -175,6 +175,31 @@ class Samples(Sequence[Sample]):
 
         return self.map(change, class_names=names)
 
+    def with_class_names(self, class_names: Sequence[str]) -> Samples:
+        """Number the classes as another table or a model does; rows keep their class by name.
+
+        Raises:
+            DataError: If a row's class is not among the names.
+
+        Examples:
+            >>> table = Samples([Sample("a", Path("a.jpg"), label=1)], class_names=("nv", "mel"))
+            >>> table.with_class_names(("bcc", "mel", "nv")).labels.tolist()
+            [1]
+        """
+        names = tuple(class_names)
+        unknown = [name for name, count in self.class_counts().items() if count and name not in names]
+        if unknown:
+            raise DataError(
+                f"{self.source or 'samples'}: the class {unknown[0]!r} is not one of {', '.join(names) or 'no classes'}. "
+                "Rename it with relabel(), or leave its rows out."
+            )
+        return self.map(
+            lambda sample: (
+                sample if sample.label is None else replace(sample, label=names.index(self.class_names[sample.label]))
+            ),
+            class_names=names,
+        )
+
     @classmethod
     def concatenate(cls, tables: Iterable[Samples], *, source: str = "") -> Samples:
         """Put tables one behind the other. Class names must agree, or be empty.

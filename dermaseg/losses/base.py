@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["EPSILON", "FunctionLoss", "check_pair"]
+__all__ = ["EPSILON", "FunctionLoss", "check_pair", "check_tversky"]
 
 # The smallest step that float32 resolves next to 1: probabilities are clipped by it before a logarithm.
 EPSILON = 1e-7
@@ -44,6 +44,18 @@ def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[
     if from_logits:
         y_pred = ops.sigmoid(y_pred) if y_pred.shape[-1] == 1 else ops.softmax(y_pred, axis=-1)
     return y_true, y_pred
+
+
+def check_tversky(alpha: float, beta: float, smooth: float) -> None:
+    """Refuse weights of an overlap loss that are outside their range.
+
+    Raises:
+        ValueError: If `alpha` or `beta` is negative, or `smooth` is not above 0.
+    """
+    if not (alpha >= 0 and beta >= 0):
+        raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
+    if not smooth > 0:
+        raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
 
 
 class FunctionLoss(keras.losses.Loss):

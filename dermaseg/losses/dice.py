@@ -21,7 +21,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky
 from dermaseg.reduction import pixel_mean, pixel_sum
 
 __all__ = [
@@ -247,10 +247,7 @@ def _mean_over_channels(losses: Any, class_weights: Sequence[float] | None) -> A
 
 
 def _check_parameters(alpha: float, beta: float, smooth: float, class_weights: Sequence[float] | None) -> None:
-    if not (alpha >= 0 and beta >= 0):
-        raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
-    if not smooth > 0:
-        raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
+    check_tversky(alpha, beta, smooth)
     if class_weights is not None and not (min(class_weights, default=-1) >= 0 and sum(class_weights) > 0):
         raise ValueError(f"class_weights must be at least 0, and one above 0, got {class_weights!r}.")
 

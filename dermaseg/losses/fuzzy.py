@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from dermaseg import fuzzy
-from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky
 from dermaseg.reduction import pixel_mean, pixel_sum
 
 __all__ = [
@@ -398,10 +398,7 @@ def _crossentropy(mu: Any, p: Any) -> Any:
 def _check_tversky(
     t_norm: str, t_norm_parameter: float | None, alpha: float, beta: float, smooth: float
 ) -> Callable[[Any, Any], Any]:
-    if not (alpha >= 0 and beta >= 0):
-        raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
-    if not smooth > 0:
-        raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
+    check_tversky(alpha, beta, smooth)
     return fuzzy.t_norm(t_norm, t_norm_parameter)
 
 

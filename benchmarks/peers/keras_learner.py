@@ -1,0 +1,138 @@
+"""Networks that Keras runs: dermaseg's, medicai's, and those of keras-unet-collection."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from benchmarks.peers.contestants import PLAIN_FILTERS, Contestant
+from benchmarks.peers.learners import CLIP_NORM
+from dermaseg.layers import CropLike, PadToStride
+from dermaseg.losses import OverlapCrossentropy
+from dermaseg.models import build_unet
+from dermaseg.precision import dtype_policy
+
+__all__ = ["KerasLearner", "build_network", "forward_flops", "trainable_parameters"]
+
+_PEER_STRIDE = 32
+
+
+class KerasLearner:
+    """A `Learner` by `train_on_batch` and `predict_on_batch`; arguments are those of `build_learner`."""
+
+    def __init__(
+        self, contestant: Contestant, size: tuple[int, int], *, seed: int, learning_rate: float, weight_decay: float
+    ) -> None:
+        keras.utils.set_random_seed(seed)
+        self._precision = contestant.precision
+        with dtype_policy("mixed_bfloat16" if contestant.precision == "bfloat16" else "float32"):
+            self.model = build_network(contestant, size)
+        self.model.compile(
+            keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=CLIP_NORM),
+            OverlapCrossentropy(overlap="jaccard"),
+            jit_compile=contestant.engine == "xla",
+        )
+        self.parameters = trainable_parameters(self.model)
+        self.forward_flops = forward_flops(contestant, size)
+        backend = contestant.framework
+        self.versions = {name: importlib.metadata.version(name) for name in ("keras", backend)}
+        if contestant.network != "dermaseg":
+            self.versions[contestant.network] = importlib.metadata.version(contestant.network)
+
+    def train(self, images: np.ndarray, masks: np.ndarray) -> float:
+        """Make one step."""
+        return float(self.model.train_on_batch(images, masks))
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Return probabilities."""
+        return np.asarray(self.model.predict_on_batch(images), np.float32)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the rate of the steps to come."""
+        self.model.optimizer.learning_rate = rate
+
+    def multiply(self, size: int) -> Callable[[], object]:
+        """Return a function that multiplies two matrices."""
+        square = keras.ops.ones((size, size), dtype=self._precision)
+        corner = keras.ops.matmul(square, square)[:1, :1]
+        keras.ops.convert_to_numpy(keras.ops.cast(corner, "float32"))
+
+        def run() -> np.ndarray:
+            product = keras.ops.matmul(square, square)
+            return keras.ops.convert_to_numpy(keras.ops.cast(product[:1, :1], "float32"))
+
+        return run
+
+
+def build_network(contestant: Contestant, size: tuple[int | None, int | None]) -> keras.Model:
+    """Build a network from raw pixels to mask probabilities; dermaseg's own takes any size whatever `size` says.
+
+    Raises:
+        ImportError: If a peer's library is missing.
+    """
+    if contestant.network == "dermaseg":
+        return build_unet(**contestant.options)
+    inputs = keras.Input((*size, 3))
+    padded = PadToStride(_PEER_STRIDE)(layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
+    network = _peer(contestant.network, tuple(padded.shape[1:3]))
+    return keras.Model(inputs, CropLike()([network(padded), inputs]))
+
+
+def _peer(name: str, size: tuple[int | None, ...]) -> Callable[[Any], Any]:
+    if name == "medicai":
+        from medicai.models import UNet
+
+        return UNet(input_shape=(*size, 3), encoder_name="resnet18", num_classes=1)
+    from keras_unet_collection.models import unet_2d
+
+    model = unet_2d(
+        (*size, 3),
+        list(PLAIN_FILTERS),
+        n_labels=1,
+        output_activation="Sigmoid",
+        batch_norm=True,
+    )
+
+    def call(images: Any) -> Any:
+        outputs = model(images)
+        return outputs[0] if isinstance(outputs, list) else outputs
+
+    return call
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Count the weights that gradients change: what PyTorch calls parameters, the running means of norms left out."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def forward_flops(contestant: Contestant, size: tuple[int, int]) -> float:
+    """Count the operations of all convolutions of a twin of known size; those of norms and additions are left out."""
+    if contestant.network == "dermaseg":
+        model = build_unet(**contestant.options, input_shape=(*size, 3))
+    else:
+        model = build_network(contestant, size)
+    return sum(_layer_flops(layer) for layer in _flat(model))
+
+
+def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _layer_flops(layer: keras.layers.Layer) -> float:
+    if isinstance(layer, layers.Conv2DTranspose):
+        _, height, width, _ = layer.input.shape  # every input pixel meets the whole kernel
+    elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+        _, height, width, _ = layer.output.shape
+    else:
+        return 0.0
+    return 2.0 * float(np.prod(layer.kernel.shape)) * height * width

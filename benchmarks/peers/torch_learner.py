@@ -1,0 +1,108 @@
+"""PyTorch's side: channels last, a fused AdamW, autocast for bfloat16, the loss on logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.peers.contestants import Contestant
+from benchmarks.peers.learners import CLIP_NORM
+from benchmarks.peers.torch_networks import build_network
+
+__all__ = ["TorchLearner", "overlap_crossentropy"]
+
+_SMOOTH = 1.0
+
+
+class TorchLearner:
+    """A `Learner` in PyTorch; arguments are those of `build_learner`."""
+
+    def __init__(
+        self, contestant: Contestant, size: tuple[int, int], *, seed: int, learning_rate: float, weight_decay: float
+    ) -> None:
+        torch.manual_seed(seed)
+        network, self._multiple, versions = build_network(contestant)
+        self.network = network.to(memory_format=torch.channels_last)
+        self._dtype = torch.bfloat16 if contestant.precision == "bfloat16" else torch.float32
+        self.parameters = sum(weight.numel() for weight in network.parameters())
+        self.versions = {"torch": torch.__version__, **versions}
+        self.forward_flops = self._count_flops(size)
+        # One graph for each shape: the first shape would otherwise be compiled again, for any shape, when a second comes.
+        self._run = torch.compile(self.network, dynamic=False) if contestant.engine == "compile" else self.network
+        self._optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
+
+    def train(self, images: np.ndarray, masks: np.ndarray) -> float:
+        """Make one step."""
+        self.network.train()
+        loss = overlap_crossentropy(torch.from_numpy(masks).permute(0, 3, 1, 2).float(), self._logits(images)).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
+        self._optimizer.step()
+        return loss.item()
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Return probabilities."""
+        self.network.eval()
+        with torch.inference_mode():
+            return torch.sigmoid(self._logits(images)).permute(0, 2, 3, 1).numpy()
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the rate of the steps to come."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def multiply(self, size: int) -> Callable[[], object]:
+        """Return a function that multiplies two matrices."""
+        square = torch.ones((size, size), dtype=self._dtype)
+
+        def run() -> object:
+            with torch.inference_mode():
+                return torch.mm(square, square)
+
+        run()
+        return run
+
+    def _logits(self, images: np.ndarray) -> torch.Tensor:
+        # A view: NumPy's height, width, channels is what PyTorch calls channels last.
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        height, width = pixels.shape[2:]
+        top, left = (-height % self._multiple) // 2, (-width % self._multiple) // 2
+        below, right = -height % self._multiple - top, -width % self._multiple - left
+        if below or right:
+            pixels = functional.pad(pixels, (left, right, top, below), mode="reflect")
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            logits = self._run(pixels.contiguous(memory_format=torch.channels_last))
+        return logits[:, :, top : top + height, left : left + width].float()
+
+    def _count_flops(self, size: tuple[int, int]) -> float:
+        # Hooks, not torch.utils.flop_counter, which brings another 90 MB into the process whose memory is measured.
+        height, width = (side + -side % self._multiple for side in size)
+        counts: list[float] = []
+
+        def count(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            # Every input pixel of a transposed convolution meets the whole kernel, elsewhere every output pixel does.
+            met = inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
+            counts.append(2.0 * layer.weight.numel() * met.shape[2] * met.shape[3])
+
+        kinds = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+        hooks = [layer.register_forward_hook(count) for layer in self.network.modules() if isinstance(layer, kinds)]
+        self.network.eval()
+        with torch.inference_mode():
+            self.network(torch.zeros(1, 3, height, width))
+        for hook in hooks:
+            hook.remove()
+        return sum(counts)
+
+
+def overlap_crossentropy(true: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return half the cross-entropy and half the soft Jaccard loss of each picture, as `dermaseg.losses` defines them."""
+    probability = torch.sigmoid(logits)
+    overlap = (true * probability).sum(dim=(1, 2, 3))
+    union = true.sum(dim=(1, 2, 3)) + probability.sum(dim=(1, 2, 3)) - overlap
+    jaccard = 1.0 - (overlap + _SMOOTH) / (union + _SMOOTH)
+    crossentropy = functional.binary_cross_entropy_with_logits(logits, true, reduction="none").mean(dim=(1, 2, 3))
+    return 0.5 * jaccard + 0.5 * crossentropy

@@ -1,0 +1,76 @@
+"""dermaseg's U-Net graph in PyTorch, as someone who knows both would write it: the same layers, widths and order.
+
+One thing differs. PyTorch pads a strided 3x3 convolution by one pixel on each side, TensorFlow's `"same"` by one pixel at the
+end; the counts of parameters and operations agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["UNet"]
+
+
+class UNet(nn.Module):
+    """From scaled pictures `(batch, 3, height, width)` to logits `(batch, 1, height, width)`, sizes multiples of `stride`.
+
+    Args:
+        filters: Channels a stage, finest first.
+        stem_stride: Stride of the first convolution, 1 or 2.
+    """
+
+    def __init__(self, filters: Sequence[int], stem_stride: int) -> None:
+        super().__init__()
+        self.stride = stem_stride * 2 ** (len(filters) - 1)
+        self.stem_stride = stem_stride
+        self.stem = nn.Sequential(_convolution(3, filters[0], stride=stem_stride), nn.ReLU(inplace=True))
+        before = (filters[0], *filters)
+        self.encoder = nn.ModuleList(
+            _Residual(before[stage], width, stride=2 if stage else 1) for stage, width in enumerate(filters)
+        )
+        levels = range(len(filters) - 1)
+        self.narrow = nn.ModuleList(_convolution(filters[level + 1], filters[level], kernel=1) for level in levels)
+        self.join = nn.ModuleList(
+            nn.Sequential(_convolution(filters[level], filters[level]), nn.ReLU(inplace=True)) for level in levels
+        )
+        self.head = nn.Conv2d(filters[0], 1, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits."""
+        x = self.stem(images)
+        features = []
+        for block in self.encoder:
+            x = block(x)
+            features.append(x)
+        for level in reversed(range(len(features) - 1)):
+            x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
+            x = self.join[level](functional.relu(x + features[level]))
+        logits = self.head(x)
+        if self.stem_stride > 1:
+            logits = functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return logits
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int, filters: int, *, stride: int) -> None:
+        super().__init__()
+        shortcut: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
+        if channels != filters:
+            shortcut.append(_convolution(channels, filters, kernel=1))
+        self.shortcut = nn.Sequential(*shortcut)
+        self.body = nn.Sequential(
+            _convolution(channels, filters, stride=stride), nn.ReLU(inplace=True), _convolution(filters, filters)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(self.shortcut(x) + self.body(x))
+
+
+def _convolution(channels: int, filters: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return nn.Sequential(convolution, nn.BatchNorm2d(filters, eps=1e-3, momentum=0.1))

@@ -1,0 +1,71 @@
+"""Where a training step of the default U-Net goes on TensorFlow: `python benchmarks/step_profile.py`.
+
+Run it with TF_ENABLE_ONEDNN_OPTS=0 and =1 to see what oneDNN is worth on this processor; TensorFlow decides by itself which
+processors get it. Prints the median step and the operations that took longest, summed over threads.
+"""
+
+import argparse
+import collections
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from dermaseg.losses import OverlapCrossentropy
+from dermaseg.models import build_unet
+
+WARM_UP, TIMED, PROFILED = 3, 10, 3
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch-size", type=int, default=32)
+    options = parser.parse_args()
+
+    shape = (options.batch_size, options.size, options.size)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (*shape, 3)).astype("float32")
+    masks = (random.random((*shape, 1)) > 0.5).astype("float32")
+    model = build_unet()
+    model.compile(keras.optimizers.AdamW(1e-3), OverlapCrossentropy(overlap="jaccard"), jit_compile=False)
+    model.make_train_function()
+    batches = iter(tf.data.Dataset.from_tensors((images, masks)).repeat())
+
+    seconds = []
+    for _ in range(WARM_UP + TIMED):
+        start = time.perf_counter()
+        model.train_function(batches)
+        seconds.append(time.perf_counter() - start)
+    step = statistics.median(seconds[WARM_UP:])
+    print(f"oneDNN asked for: {os.environ.get('TF_ENABLE_ONEDNN_OPTS', 'not set')}")
+    print(f"{1000 * step:.0f} ms a step, {options.batch_size / step:.0f} images a second")
+
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        for _ in range(PROFILED):
+            model.train_function(batches)
+        tf.profiler.experimental.stop()
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(next(Path(folder).rglob("*.xplane.pb")).read_bytes())
+    total: collections.Counter[str] = collections.Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                total[name.rpartition(":")[2]] += event.duration_ps
+    for name, picoseconds in total.most_common(25):
+        print(f"{picoseconds / 1e9 / PROFILED:9.1f} ms  {name}")
+
+
+if __name__ == "__main__":
+    main()

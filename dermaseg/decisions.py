@@ -1,0 +1,146 @@
+"""From probabilities to statements: calibrated, with operating thresholds and doubts, chosen on the validation part."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from dermaseg.conformal import ConformalClassifier, Rejection
+
+__all__ = ["Decisions", "fit_label_decisions", "fit_mask_rejection"]
+
+WANTED_SENSITIVITY = 0.9
+WANTED_COVERAGE = 0.9
+REFERRED_SHARE = 0.1
+
+MAJORITY_ADVICE = (
+    "Look at the labels, then at learning_rate (ten times less or more), size (is the lesion still to be seen?) and steps."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What a model's validation part says about reading its probabilities.
+
+    Args:
+        temperature: Divides the logits of the classes; above 1 where the network was too sure (Guo et al., 2017).
+        thresholds: For each class, the calibrated probability from which a photograph counts as it, one class against the
+            rest, so that 90 % of the class's validation photographs do; classes without one have none.
+        conformal: The sets that hold the true class nine times in ten, or None.
+        label_rejection: The entropy of the classes, in bits, above which to refer, or None.
+        mask_rejection: The doubt about the mask, 1 - `expected_jaccard`, above which to refer, or None.
+
+    References:
+        Guo et al., 2017, "On calibration of modern neural networks".
+    """
+
+    temperature: float = 1.0
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    conformal: ConformalClassifier | None = None
+    label_rejection: Rejection | None = None
+    mask_rejection: Rejection | None = None
+
+    def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the probabilities of classes at the fitted temperature, same shape, float32."""
+        if self.temperature == 1.0:
+            return np.asarray(probabilities, np.float32)
+        from dermaseg.metrics import apply_temperature
+
+        return np.asarray(apply_temperature(probabilities, self.temperature), np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        content = asdict(self)
+        if self.conformal is not None:
+            content["conformal"] = self.conformal.to_dict()
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Decisions:
+        """Read what `to_dict` gave; fields may be missing."""
+        known = {name: value for name, value in content.items() if value is not None}
+        if not known.keys() & {"conformal", "label_rejection", "mask_rejection"}:
+            return cls(**known)
+        from dermaseg.conformal import ConformalClassifier, Rejection
+
+        readers: dict[str, Callable[[Any], Any]] = {
+            "conformal": ConformalClassifier.from_dict,
+            "label_rejection": Rejection.from_dict,
+            "mask_rejection": Rejection.from_dict,
+        }
+        return cls(**{name: readers.get(name, lambda same: same)(value) for name, value in known.items()})
+
+
+def fit_label_decisions(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Choose temperature, thresholds, conformal sets and the level of doubt on a part that neither trained nor reports.
+
+    Warns when the probabilities name classes no better than always naming the commonest one.
+
+    Args:
+        labels: `(samples,)`, integers.
+        probabilities: `(samples, classes)`, as the network gives them.
+        class_names: One name a class.
+
+    Returns:
+        Fields of `Decisions`.
+    """
+    from dermaseg.conformal import ConformalClassifier
+    from dermaseg.metrics import apply_temperature, choose_threshold, classification_scores, fit_temperature
+    from dermaseg.uncertainty import entropy_bits
+
+    scores = classification_scores(labels, probabilities)
+    if scores["accuracy"] <= scores["majority_share"] and scores["balanced_accuracy"] <= 1.05 / len(class_names):
+        warnings.warn(
+            f"the model names the class right in {scores['accuracy']:.1%} of the validation part, no more than always "
+            f"naming the commonest class would ({scores['majority_share']:.1%}). {MAJORITY_ADVICE}",
+            stacklevel=2,
+        )
+    temperature = fit_temperature(labels, probabilities)
+    calibrated = apply_temperature(probabilities, temperature)
+    thresholds = {
+        name: choose_threshold(labels == index, calibrated[:, index], sensitivity=WANTED_SENSITIVITY)
+        for index, name in enumerate(class_names)
+        if (labels == index).any()
+    }
+    wrong = (calibrated.argmax(axis=1) != labels).astype(float)
+    return {
+        "temperature": temperature,
+        "thresholds": thresholds,
+        "conformal": ConformalClassifier.fit(labels, calibrated, coverage=WANTED_COVERAGE),
+        "label_rejection": _rejection(wrong, entropy_bits(calibrated)),
+    }
+
+
+def fit_mask_rejection(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Rejection | None:
+    """Choose the level of doubt above which a mask is referred: the tenth of the validation part with the most.
+
+    Args:
+        pairs: Batches of true masks and probabilities, both `(batch, height, width, 1)`.
+
+    Returns:
+        None where all photographs are equally doubtful.
+    """
+    from dermaseg.uncertainty import expected_jaccard
+
+    errors, doubts = [], []
+    for true, probabilities in pairs:
+        inside, found = np.asarray(true) > 0, np.asarray(probabilities) > 0.5
+        union = (inside | found).sum(axis=(1, 2, 3))
+        overlap = (inside & found).sum(axis=(1, 2, 3))
+        errors.append(1 - np.divide(overlap, union, out=np.ones(len(union)), where=union > 0))
+        doubts.append(1 - expected_jaccard(probabilities))
+    return _rejection(np.concatenate(errors), np.concatenate(doubts))
+
+
+def _rejection(errors: np.ndarray, doubts: np.ndarray) -> Rejection | None:
+    from dermaseg.conformal import choose_rejection
+
+    try:
+        return choose_rejection(errors, doubts, share=REFERRED_SHARE)
+    except ValueError:
+        return None  # all are equally doubtful: no level tells them apart

@@ -1,0 +1,459 @@
+"""Take a trained model out of Keras: to ONNX, LiteRT or a SavedModel, each checked against the original before it is kept."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from dermaseg._version import __version__
+from dermaseg.data.synthetic import synthetic_batch
+from dermaseg.errors import DataError, DermasegError
+from dermaseg.runs import read_json, write_atomically
+from dermaseg.runtime import CARD_KEY, OnnxModel
+from dermaseg.saving import load_model
+
+__all__ = ["FORMATS", "export_model"]
+
+FORMATS = ("onnx", "litert", "savedmodel")
+_SUFFIXES = {".onnx": "onnx", ".tflite": "litert", "": "savedmodel"}
+_PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": (), "savedmodel": ()}
+_PRECISIONS = {"onnx": ("float32", "int8"), "litert": ("float32",), "savedmodel": ("float32",)}
+_OPSET = 18  # the newest that tf2onnx is tested with
+_CARD_FILE = "card.json"
+
+Size = tuple[int | None, int | None]
+Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+def export_model(
+    model: str | Path | keras.Model,
+    path: str | Path,
+    *,
+    format: str = "auto",
+    size: tuple[int, int] | None = None,
+    precision: str = "float32",
+    check_images: np.ndarray | None = None,
+    tolerance: float = 1e-3,
+) -> Path:
+    """Write a model for another runtime, and check that it computes the same there.
+
+    Takes raw RGB pixels and gives float32 probabilities, as the Keras model does: preprocessing, padding and cropping are in
+    the graph. Batch normalisations are folded into the convolutions before them. The file goes to its path only after its
+    outputs have been compared with the Keras model's. A model of a mixed dtype policy is exported, and compared, in float32.
+
+    The model's card (task, class names, training size, decision thresholds) goes along, with what the check found in its
+    entry `export` (`largest_difference`, `mean_difference`, `checked_px`): in ONNX under `dermaseg` in `metadata_props`, in a
+    SavedModel as `assets.extra/card.json`, in LiteRT as `card.json` in the zip archive that is appended to the file.
+
+    Args:
+        model: A Keras model with one input of images, a `.keras` file, or a run folder. Of a model in memory there is no card.
+        path: The file or folder to write; an export that stands there is replaced.
+        format: `"onnx"`, `"litert"`, `"savedmodel"`, or `"auto"`: by the suffix `.onnx`, `.tflite`, or none (a folder).
+        size: Height and width in pixels to fix. None leaves them open where the model does. Some runtimes are faster at a
+            fixed size, and LiteRT cannot leave it open for every model.
+        precision: `"float32"`, or for ONNX `"int8"`: all convolutions but the first and the last then compute in 8 bits, and
+            the file is about a quarter as large. Outputs change: give the `tolerance` that you accept.
+        check_images: RGB, `(batch, height, width, 3)`, 0 to 255, to compare on. None draws synthetic photographs. int8 needs
+            some tens of photographs like those that it will see: the first half sets its ranges, the other is compared on.
+        tolerance: Largest difference between a probability of the exported model and Keras's that is accepted.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If the model cannot be read, or nothing can be written at the path.
+        DermasegError: If a package is missing, the backend is not TensorFlow, the converter refuses the model, or the outputs
+            differ by more than the tolerance.
+        ValueError: If an argument is outside its range.
+
+    References:
+        Jacob et al., 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference", for
+        int8: here after training, with a scale for each output channel (onnxruntime's static quantisation).
+    """
+    path = Path(path)
+    kind = _format(path, format)
+    if precision not in _PRECISIONS[kind]:
+        raise ValueError(f"precision must be {' or '.join(_PRECISIONS[kind])} for {kind}, got {precision!r}.")
+    if keras.backend.backend() != "tensorflow":
+        raise DermasegError(
+            f"export needs TensorFlow as Keras's backend, this process runs on {keras.backend.backend()}. Save the model as "
+            ".keras and export that file in a process with KERAS_BACKEND=tensorflow."
+        )
+    _require(_PACKAGES[kind])
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, got {tolerance!r}.")
+    network, card = _read(model)
+    fixed = _input_size(network, size)
+    network = _in_float32(network)
+    probes = _probes(check_images, fixed, card)
+    if precision == "int8":
+        if check_images is None or len(check_images) < 2:
+            raise ValueError("precision='int8' needs check_images: some tens of photographs like those that it will see.")
+        calibration, probes = probes[0][: len(check_images) // 2], [probes[0][len(check_images) // 2 :]]
+    _check_writable(path)
+
+    source = _Source(network, fixed)
+    convert, load = _BACKENDS[kind]
+
+    def write(unfinished: Path) -> None:
+        convert(source, unfinished)
+        if precision == "int8":
+            _quantise(unfinished, calibration)
+        differences = _compare(source, load(unfinished), probes, tolerance, path)
+        facts = {
+            "format": kind,
+            "precision": precision,
+            "size": list(fixed),
+            **differences,
+            "checked_px": [list(images.shape[1:3]) for images in probes],
+            "dermaseg": __version__,
+            "keras": keras.__version__,
+        }
+        _CARD_WRITERS[kind](unfinished, json.dumps({**card, "export": facts}, ensure_ascii=False, indent=1))
+
+    if kind == "savedmodel":
+        _replace_folder(path, write)
+    else:
+        write_atomically(path, write)
+    return path
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The Keras model as every converter wants it: a function from a batch to a dict of float32 outputs."""
+
+    model: keras.Model
+    size: Size
+
+    def __call__(self, images: Any) -> dict[str, Any]:
+        outputs = self.model(images, training=False)
+        if isinstance(outputs, Mapping):
+            return dict(outputs)
+        several = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        return dict(zip(self.model.output_names, several, strict=True))
+
+    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: np.asarray(values) for name, values in self(images).items()}
+
+    def signature(self) -> Any:
+        import tensorflow as tf
+
+        return [tf.TensorSpec((None, *self.size, 3), tf.float32, name="images")]
+
+
+def _to_onnx(source: _Source, path: Path) -> None:
+    import onnx
+    import tensorflow as tf
+
+    with _quiet():
+        import tf2onnx
+
+        function = tf.function(source.__call__)
+        proto, _ = tf2onnx.convert.from_function(
+            function,
+            source.signature(),
+            opset=_OPSET,
+            # tf2onnx 1.17 writes the remainder of integers with the sign of the dividend, and padding needs -height % stride.
+            custom_op_handlers={"FloorMod": (_floor_mod, [])},
+        )
+        graph = function.get_concrete_function(*source.signature()).graph
+    # tf2onnx 1.17 takes a constant that TensorFlow captured, as keras.layers.Normalization does, for an input.
+    for extra in [each for each in proto.graph.input if each.name != "images"]:
+        value = tf.get_static_value(graph.get_tensor_by_name(extra.name))
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), extra.name))
+        proto.graph.input.remove(extra)
+    axes = ("batch", "height", "width")
+    for value in (*proto.graph.input, *proto.graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        for axis, dimension in zip(axes if len(dimensions) == 4 else axes[:1], dimensions, strict=False):
+            if not dimension.HasField("dim_value"):
+                dimension.dim_param = axis
+    proto.producer_name, proto.producer_version = "dermaseg", __version__
+    onnx.checker.check_model(proto)
+    onnx.save(proto, path)
+
+
+def _floor_mod(context: Any, node: Any, _name: str, _arguments: Any) -> None:
+    """Convert integers by ONNX's own remainder, whose sign is the divisor's; it is defined for integers alone."""
+    import onnx
+    from tf2onnx.onnx_opset.math import FloorMod
+
+    if context.get_dtype(node.input[0]) in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+        node.type = "Mod"
+    else:
+        FloorMod.version_7(context, node)
+
+
+def _quantise(path: Path, images: np.ndarray) -> None:
+    """Put int8 convolutions in place of float32 ones, with the ranges that the images give."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Photographs(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.left, None)
+            return None if image is None else {"images": image[None]}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        quantize_static(
+            prepared,
+            path,
+            Photographs(),
+            op_types_to_quantize=["Conv"],
+            nodes_to_exclude=[convolutions[0], convolutions[-1]],  # raw pixels, and the logits: they need more than 8 bits
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def _load_onnx(path: Path) -> Predict:
+    exported = OnnxModel(path)
+
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = exported.predict_on_batch(images)
+        return outputs if isinstance(outputs, dict) else {exported.output_names[0]: outputs}
+
+    return predict
+
+
+def _write_onnx_card(path: Path, card: str) -> None:
+    import onnx
+
+    proto = onnx.load(path)
+    onnx.helper.set_model_props(proto, {CARD_KEY: card})
+    onnx.save(proto, path)
+
+
+def _to_savedmodel(source: _Source, path: Path) -> None:
+    archive = keras.export.ExportArchive()
+    archive.track(source.model)
+    archive.add_endpoint("serve", source.__call__, input_signature=source.signature())
+    with _quiet():
+        archive.write_out(str(path), verbose=False)
+
+
+def _load_savedmodel(path: Path) -> Predict:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: np.asarray(values) for name, values in loaded.serve(tf.constant(images)).items()}
+
+    return predict
+
+
+def _write_savedmodel_card(path: Path, card: str) -> None:
+    # TensorFlow's own place for what others add to a SavedModel.
+    extra = path / "assets.extra"
+    extra.mkdir(exist_ok=True)
+    (extra / _CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def _to_litert(source: _Source, path: Path) -> None:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        _to_savedmodel(source, Path(folder))
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        try:
+            path.write_bytes(converter.convert())
+        except Exception as error:
+            remedy = "Export at a fixed size, size=(height, width)." if None in source.size else "Export to ONNX instead."
+            raise DermasegError(f"LiteRT has no kernel for a part of this model. {remedy} ({str(error)[:300]})") from error
+
+
+def _load_litert(path: Path) -> Predict:
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        # TensorFlow 2.21 announces that its interpreter moves to the package ai-edge-litert, which it does not bring along.
+        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    # A runner keeps its memory for the size that it saw first, hence a new one a batch.
+    return lambda images: interpreter.get_signature_runner()(images=images)
+
+
+def _write_litert_card(path: Path, card: str) -> None:
+    # As LiteRT's metadata pack their files: a zip archive behind the model, which the interpreter does not read.
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_CARD_FILE, card)
+
+
+_BACKENDS: dict[str, tuple[Callable[[_Source, Path], None], Callable[[Path], Predict]]] = {
+    "onnx": (_to_onnx, _load_onnx),
+    "litert": (_to_litert, _load_litert),
+    "savedmodel": (_to_savedmodel, _load_savedmodel),
+}
+_CARD_WRITERS = {"onnx": _write_onnx_card, "litert": _write_litert_card, "savedmodel": _write_savedmodel_card}
+
+
+def _format(path: Path, format: str) -> str:
+    if format not in ("auto", *FORMATS):
+        raise ValueError(f"format must be auto, {', '.join(FORMATS)}, got {format!r}.")
+    by_suffix = _SUFFIXES.get(path.suffix)
+    if format == "auto":
+        if by_suffix is None:
+            raise ValueError(
+                f"{path}: no format has the suffix {path.suffix!r}. End it in .onnx, .tflite, or nothing (a folder)."
+            )
+        return by_suffix
+    # Other tools go by the suffix of a file; a folder may have any name.
+    if format != "savedmodel" and by_suffix != format:
+        raise ValueError(f"{path}: a file of the format {format} ends in {'.onnx' if format == 'onnx' else '.tflite'}.")
+    return format
+
+
+def _require(packages: Sequence[str]) -> None:
+    for package in packages:
+        try:
+            with _quiet():
+                importlib.import_module(package)
+        except ImportError as error:
+            raise DermasegError(f'{package} is not installed: pip install "dermaseg[export]".') from error
+
+
+def _read(model: str | Path | keras.Model) -> tuple[keras.Model, dict[str, Any]]:
+    if not isinstance(model, (str, Path)):
+        return model, {}
+    file = Path(model) / "model.keras" if Path(model).is_dir() else Path(model)
+    card = file.with_suffix(".json")
+    return load_model(file), read_json(card) if card.is_file() else {}
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Rebuild a model of a mixed policy in float32: converters lose its casts, and many runtimes have no bfloat16."""
+    config = model.get_config()
+    plain = _float32_config(config)
+    if plain == config:
+        return model
+    rebuilt = type(model).from_config(plain)
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
+def _float32_config(node: Any) -> Any:
+    if isinstance(node, dict):
+        if node.get("class_name") == "DTypePolicy" and node["config"]["name"].endswith(
+            "float16"
+        ):  # bfloat16 and mixed ones too
+            return {**node, "config": {**node["config"], "name": "float32"}}
+        return {key: _float32_config(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_float32_config(value) for value in node)
+    return node
+
+
+def _input_size(model: keras.Model, size: tuple[int, int] | None) -> Size:
+    """Return the height and width that the exported model takes."""
+    # A model without its inputs yet, or a subclass, has no such attribute.
+    shapes = [tuple(each.shape) for each in getattr(model, "inputs", None) or []]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][-1] != 3:
+        raise ValueError(f"model must take one input, (batch, height, width, 3), got {shapes or 'an unbuilt model'}.")
+    built: Size = shapes[0][1:3]
+    if size is None:
+        return built
+    if len(size) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in size):
+        raise ValueError(f"size must be (height, width) in pixels, got {size!r}.")
+    if any(own not in (None, asked) for own, asked in zip(built, size, strict=True)):
+        raise ValueError(f"size={size} does not fit this model, which was built for {built}. Leave size=None.")
+    height, width = size
+    return height, width
+
+
+def _probes(images: np.ndarray | None, size: Size, card: Mapping[str, Any]) -> list[np.ndarray]:
+    """Return the batches to compare on, float32."""
+    if images is not None:
+        images = np.asarray(images, np.float32)
+        if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+            raise ValueError(f"check_images must be (batch, height, width, 3), got {images.shape}.")
+        if any(own not in (None, given) for own, given in zip(size, images.shape[1:3], strict=True)):
+            raise ValueError(f"check_images are {images.shape[1:3]}, the model takes {size} (height, width).")
+        return [images]
+    height, width = (side or card.get("size") or 96 for side in size)
+    shapes = [(2, height, width)]
+    if None in size:  # an odd size too, which has to be padded, and another batch size
+        shapes.append((3, size[0] or 45, size[1] or 61))
+    return [synthetic_batch(count, size=(high, wide))[0].astype(np.float32) for count, high, wide in shapes]
+
+
+def _compare(source: _Source, predict: Predict, probes: Sequence[np.ndarray], tolerance: float, path: Path) -> dict[str, float]:
+    """Return the largest and the mean absolute difference between two models' outputs.
+
+    Raises:
+        DermasegError: If the largest is above the tolerance, or the outputs differ in name or shape.
+    """
+    differences = []
+    for images in probes:
+        expected, found = source.predict(images), predict(images)
+        shapes = [{name: values.shape for name, values in outputs.items()} for outputs in (expected, found)]
+        if shapes[0] != shapes[1]:
+            raise DermasegError(f"{path}: not written. The exported model gives {shapes[1]} where Keras gives {shapes[0]}.")
+        differences += [np.abs(values - found[name]).ravel() for name, values in expected.items()]
+    every = np.concatenate(differences)
+    largest, mean = float(every.max()), float(every.mean())
+    if not largest <= tolerance:  # NaN fails too
+        raise DermasegError(
+            f"{path}: not written. Its outputs differ from the Keras model's by up to {largest:.3g}, {mean:.3g} on average, "
+            f"which is more than tolerance={tolerance:g}."
+        )
+    return {"largest_difference": largest, "mean_difference": mean}
+
+
+def _check_writable(path: Path) -> None:
+    """Fail before the conversion, which may take minutes."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written here ({error.strerror}).") from error
+
+
+def _replace_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside its place, then rename. Nothing but an earlier SavedModel is ever replaced."""
+    if path.exists() and not (path / "saved_model.pb").is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise DataError(f"{path}: exists and is no SavedModel. Give another path.")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".unfinished-{path.name}-") as folder:
+        fresh, old = Path(folder) / "fresh", Path(folder) / "old"
+        write(fresh)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(fresh, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep converters' progress and their optimisers' tracebacks, which they recover from, off the screen."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow", "absl")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

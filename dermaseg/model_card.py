@@ -1,0 +1,83 @@
+"""A model card from what a run folder knows: data, split, figures with intervals, subgroups, licence, intended use, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dermaseg.prediction import NOT_A_DIAGNOSIS
+from dermaseg.report import Report
+from dermaseg.runs import RunFolder, read_json, write_atomically
+from dermaseg.tasks import TASKS
+
+__all__ = ["model_card", "write_model_card"]
+
+LICENSES: Mapping[str, str] = {
+    "HAM10000": "CC BY-NC 4.0 (Tschandl et al., 2018, 2020): models trained on it are for non-commercial use.",
+    "ISIC": "each photograph its own, most CC0 or CC BY-NC (Codella et al., 2019): look at the ISIC Archive.",
+}
+UNKNOWN_LICENSE = "not known to dermaseg: write down that of your photographs."
+
+
+def model_card(run: RunFolder, report: Report) -> str:
+    """Return the card of a finished run as Markdown.
+
+    Args:
+        run: The run folder.
+        report: Of its test part, which neither trained nor chose the model.
+
+    References:
+        Mitchell et al., 2019, "Model cards for model reporting".
+    """
+    saved, card = read_json(run.settings), read_json(run.model_card)
+    settings, versions = saved["settings"], saved["versions"]
+    source = report.title.partition(" part of ")[2] or saved["data"]
+    task = TASKS.get(saved["task"])
+    lines = [
+        f"# Model card: {saved['task']}",
+        "",
+        task.summary if task is not None else "",
+        "",
+        "## Intended use",
+        "",
+        "Research and teaching on dermoscopic photographs like those that it was trained on, one lesion each.",
+        f"**{NOT_A_DIAGNOSIS}**",
+        "",
+        "## Data",
+        "",
+        f"- Source: {source}.",
+        f"- Licence of the data: {_license(source)}",
+        f"- Split by lesion, seed {settings['seed']}, SHA-256 `{saved['split']}`.",
+        *([f"- Classes: {', '.join(card['class_names'])}."] if card.get("class_names") else []),
+        "",
+        "## Training",
+        "",
+        *(f"- {name}: {value}" for name, value in settings.items()),
+        *([f"- started from: {saved['start']}"] if saved.get("start") else []),
+        f"- best epoch on the validation part: {card['best_epoch']}",
+        f"- dermaseg {versions['dermaseg']}, Keras {versions['keras']} on {versions['backend']}, {saved['precision']}",
+        "",
+        f"## Figures: {report.title}",
+        "",
+        # Without its own heading and the note, which stands above.
+        *report.to_markdown().splitlines()[2:-2],
+        "",
+        "## Limits",
+        "",
+        "- One training, one seed: another would differ by more than rounding.",
+        "- Measured on one source. Other cameras, clinics, skin tones and unusual lesions are outside these figures; "
+        "a subgroup of few photographs has a wide interval, or none worth the name.",
+        "- Masks and diagnoses in the data are opinions of their makers.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_model_card(run: RunFolder, report: Report) -> None:
+    """Write the card as `MODEL_CARD.md` into the run folder."""
+    text = model_card(run, report)
+    write_atomically(run.path / "MODEL_CARD.md", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _license(source: Any) -> str:
+    return next((text for name, text in LICENSES.items() if name.casefold() in str(source).casefold()), UNKNOWN_LICENSE)

@@ -1,0 +1,97 @@
+"""The look that all pictures share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dermaseg.runs import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "FEW", "GREY", "line_looks", "new_figure", "save_figure", "shorten"]
+
+# Okabe and Ito, 2008: told apart with any colour vision.
+COLOURS: Mapping[str, str] = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "yellow": "#F0E442",
+    "black": "#000000",
+}
+
+GREY = "#767676"  # of what is there for orientation: 4.5 to 1 on white, still readable as text
+
+# Below so many, a share can move by a tenth or more with one chance draw: the mark is hollow.
+FEW = 30
+
+# Yellow is for outlines on skin: on white paper it can't be read.
+_ON_PAPER = ("blue", "vermilion", "green", "orange", "purple", "sky", "black")
+_DASHES = ("-", "--", ":")
+
+_SETTINGS: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.labelcolor": "#222222",
+    "axes.edgecolor": "#555555",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "figure.facecolor": "white",
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "savefig.facecolor": "white",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    # Class and file names are text: a "$" in one starts no formula.
+    "text.parse_math": False,
+    "text.usetex": False,
+}
+
+
+@contextmanager
+def new_figure(width: float, height: float) -> Iterator[Figure]:
+    """Lend a figure, in inches, to be drawn in the library's style; the caller's own settings come back afterwards."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_SETTINGS):
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def line_looks(count: int) -> list[dict[str, Any]]:
+    """Return a colour and a dash for each of `count` lines; the dash changes when the colours start again."""
+    return [
+        {"color": COLOURS[_ON_PAPER[index % len(_ON_PAPER)]], "linestyle": _DASHES[index // len(_ON_PAPER) % len(_DASHES)]}
+        for index in range(count)
+    ]
+
+
+def shorten(text: str, length: int) -> str:
+    """Cut the middle out of a long name: file names differ at their ends."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[-tail:]}"
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
+    """Write a figure and let go of it.
+
+    Args:
+        figure: Any Matplotlib figure.
+        path: Its ending chooses the format: `.png`, `.svg`, `.pdf`. A file that is there is replaced whole or not at all.
+        dpi: Pixels an inch of a PNG.
+    """
+    write_atomically(Path(path), lambda unfinished: figure.savefig(unfinished, dpi=dpi))
+    # One that the caller made with pyplot stays open until pyplot is told.
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close(figure)

@@ -1,0 +1,105 @@
+"""Predictions as files: masks, overlays, a table, and one page to look through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dermaseg.html import Card, Page
+from dermaseg.plots import overlay
+from dermaseg.prediction import NOT_A_DIAGNOSIS, Prediction
+from dermaseg.runs import write_csv
+
+__all__ = ["save_predictions"]
+
+PAGE_PHOTO_PX = 480
+
+
+def save_predictions(
+    predictions: Iterable[tuple[str, Prediction]], folder: str | Path, *, measure: bool = True, page: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Write each prediction's mask and overlay as it comes, and at the end `predictions.csv` and `predictions.html`.
+
+    Args:
+        predictions: Names for the files, all different, with the predictions; taken one at a time.
+        folder: Where to write.
+        measure: Add the measurements of `dermaseg.measurements.measure_lesion` to the table and the page.
+        page: Write the page. It holds a small copy of every photograph.
+
+    Yields:
+        For each photograph its summary, the paths written, and its measurements: a row of the table.
+    """
+    folder = Path(folder)
+    rows: list[dict[str, Any]] = []
+    cards: list[Card] = []
+    for name, prediction in predictions:
+        row = {**prediction.summary(), **prediction.save(folder, name)}
+        if measure and prediction.probability is not None and prediction.mask.any():
+            from dermaseg.measurements import measure_lesion
+
+            row["measurements"] = measure_lesion(prediction.image, prediction.mask).to_dict()
+        rows.append(_flat(row))
+        if page:
+            cards.append(_card(name, prediction, row))
+        yield row
+    write_csv(folder / "predictions.csv", rows)
+    if page:
+        made = Page("Predictions", subtitle=f"{len(rows)} photographs")
+        made.note(NOT_A_DIAGNOSIS, tone="warning")
+        made.cards(cards, max_px=PAGE_PHOTO_PX)
+        made.save(folder / "predictions.html")
+
+
+def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
+    small = _shrunk(prediction)
+    pictures, captions = [small], ["photograph"]
+    if prediction.probability is not None:
+        pictures.append(_shrunk(prediction, outlined=True))
+        captions.append("outline")
+    facts: dict[str, Any] = {"size": f"{row['width_px']} x {row['height_px']} px"}
+    if row.get("possible"):
+        facts["possible"] = ", ".join(row["possible"])
+    if "lesion_share" in row:
+        facts["lesion"] = f"{100 * row['lesion_share']:.1f} % of the picture"
+    above = row.get("above_threshold")
+    if above:
+        facts["above threshold"] = ", ".join(above)
+    for key, value in row.get("measurements", {}).items():
+        if isinstance(value, float):
+            facts[key.replace("_", " ")] = value
+        elif key in ("colours", "skin_tone"):
+            facts[key.replace("_", " ")] = ", ".join(value) if isinstance(value, list) else value
+    refer = prediction.refer
+    return Card(
+        title=name,
+        pictures=pictures,
+        captions=captions,
+        shares=dict(sorted(prediction.classes.items(), key=lambda item: -item[1])),
+        facts=facts,
+        badge="refer" if refer else "",
+        tone="warning" if refer else "neutral",
+        text="The network is unsure: let a person decide." if refer else "",
+    )
+
+
+def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:
+    from PIL import Image
+
+    pixels = overlay(prediction.image, prediction.mask) if outlined else prediction.image
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((PAGE_PHOTO_PX, PAGE_PHOTO_PX))
+    return picture
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Put nested figures into columns of their own: `p_nv`, `asymmetry` ..."""
+    flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
+    flat |= {f"p_{name}": value for name, value in row.get("classes", {}).items()}
+    flat |= {name: " ".join(row[name]) for name in ("possible", "above_threshold") if name in row}
+    for key, value in row.get("measurements", {}).items():
+        if isinstance(value, dict):
+            flat |= {f"{key}_{name}": share for name, share in value.items()}
+        else:
+            flat[key] = " ".join(value) if isinstance(value, list) else value
+    return flat

@@ -1,0 +1,126 @@
+"""The pictures of a report, and the one page that shows them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from dermaseg.data import Samples
+from dermaseg.data.images import read_image, read_mask
+from dermaseg.html import Page, Tile
+from dermaseg.metrics import reliability
+from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
+from dermaseg.prediction import NOT_A_DIAGNOSIS, Predictor
+from dermaseg.report import MEANINGS, Diagnoses, Report
+from dermaseg.runs import RunFolder, read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["write_pictures_and_page"]
+
+CASES = 4
+
+
+def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Samples, report: Report, *, name: str) -> None:
+    """Write `<name>.html`, one page with everything, and its pictures: `<name>.png`, outlines, and `<name>-*.png`, classes.
+
+    Args:
+        folder: Where to write; also where the page finds curves and provenance.
+        predictor: What was evaluated.
+        samples: The photographs of the report, in its order.
+        report: The report.
+        name: Of the report's files.
+    """
+    pictures: dict[str, tuple[str, Figure]] = {}
+    cases = _cases(predictor, samples, report)
+    if cases is not None:
+        pictures[name] = ("Worst, middling and best outlines: predicted, and drawn by hand where the two differ.", cases)
+    if report.diagnoses is not None:
+        for kind, (caption, figure) in _class_pictures(report.diagnoses, predictor).items():
+            pictures[f"{name}-{kind}"] = (caption, figure)
+    for file, (_, figure) in pictures.items():
+        save_figure(figure, folder.path / f"{file}.png")
+    _page(folder, report, list(pictures.values())).save(folder.path / f"{name}.html")
+
+
+def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Figure]]) -> Page:
+    page = Page(report.title, subtitle=f"{len(report.rows)} photographs in {report.groups} independent groups (lesions)")
+    page.note(NOT_A_DIAGNOSIS, tone="warning")
+    page.section("Figures")
+    page.tiles(
+        Tile(
+            name=name.replace("_", " "),
+            value=f"{interval.value:.3f}",
+            detail=f"95 % interval {interval.low:.3f} to {interval.high:.3f}",
+            meaning=MEANINGS[name],
+        )
+        for name, interval in report.figures.items()
+    )
+    page.section("Pictures")
+    for caption, figure in pictures:
+        page.figure(figure, caption=caption)
+    curves = folder.path / "curves.png"
+    if curves.is_file():
+        with Image.open(curves) as picture:
+            page.figure(picture.convert("RGB"), caption="The training, epoch by epoch.")
+    if report.diagnoses is not None:
+        page.section("Diagnoses by class")
+        page.table(_records(*report.class_table()))
+    for grouping in report.subgroups:
+        page.section(f"By {grouping.replace('_', ' ')}")
+        page.table(_records(*report.subgroup_table(grouping)), caption="Brackets hold 95 % bootstrap intervals over lesions.")
+    page.section("Where it comes from")
+    saved = read_json(folder.settings)
+    facts = {name: saved.get(name) for name in ("task", "data", "split", "precision", "start") if saved.get(name)}
+    page.facts({**facts, **saved.get("settings", {}), **saved.get("versions", {})})
+    return page
+
+
+def _records(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[dict[str, str]]:
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
+def _cases(predictor: Predictor, samples: Samples, report: Report) -> Figure | None:
+    """Show the worst, middling and best photographs, so that nobody sees only the good ones."""
+    scored = [index for index, row in enumerate(report.rows) if "jaccard" in row]
+    if not scored:
+        return None
+    order = sorted(scored, key=lambda index: report.rows[index]["jaccard"])
+    middle = len(order) // 2
+    chosen = list(dict.fromkeys([*order[:CASES], *order[middle : middle + CASES], *order[-CASES:]]))
+    predictions = list(predictor.predict([samples[index].image for index in chosen]))
+    return panel(
+        [read_image(samples[index].image) for index in chosen],
+        predicted=[prediction.mask for prediction in predictions],
+        true=[read_mask(samples[index].mask or Path()) for index in chosen],
+        titles=[f"{samples[index].id}\nJaccard {report.rows[index]['jaccard']:.2f}" for index in chosen],
+    )
+
+
+def _class_pictures(diagnoses: Diagnoses, predictor: Predictor) -> dict[str, tuple[str, Figure]]:
+    labels, probabilities, names = diagnoses.labels, diagnoses.probabilities, diagnoses.class_names
+    most = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    return {
+        "confusion": (
+            "True classes in rows, the most probable class in columns; shares of the row.",
+            confusion_matrix_plot(diagnoses.confusion(), names),
+        ),
+        "roc": (
+            "Each class against the rest. Marks: thresholds chosen on the validation part.",
+            roc_curves(labels, probabilities, names, operating_points=_operating_points(names, predictor)),
+        ),
+        "reliability": (
+            "How often the most probable class is right, by the probability it was given.",
+            reliability_diagram(reliability(right, most)),
+        ),
+    }
+
+
+def _operating_points(names: tuple[str, ...], predictor: Predictor) -> dict[str, float]:
+    # Of two classes one curve is drawn, that of the second.
+    return {name: value for name, value in predictor.decisions.thresholds.items() if len(names) > 2 or name == names[1]}

@@ -1,0 +1,336 @@
+"""The benchmarks run with dermaseg alone; peers that are not installed become rows that say so."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are run from the repository's root, not installed
+
+from benchmarks import unet_variants
+from benchmarks.peers import fleet, quality_report, steps, steps_report, time_to_quality
+from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, REFERENCE, Contestant, choose
+from benchmarks.peers.learning import jaccard_by_photograph, learn
+from benchmarks.peers.lesson import Lesson, Material, hold_to, learning_rate, open_material, prepare
+from dermaseg.data import Samples, make_dataset, make_synthetic
+from dermaseg.data.augment import Augment
+from dermaseg.runs import read_json, write_json
+
+LESSON = Lesson(
+    seconds=1.0,
+    steps=None,
+    every_s=0.3,
+    size=32,
+    batch_size=4,
+    learning_rate=0.1,
+    weight_decay=0.0,
+    augment="light",
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lesson")
+    make_synthetic(folder / "data", count=28, size=(48, 64))
+    split = prepare(folder / "data", folder / "output", [32], limit=None, validation_limit=None)
+    return folder / "output", split
+
+
+class Oracle:
+    """Learns the masks by heart after two steps, and tells the time by a clock of its own."""
+
+    def __init__(self, material, clock):
+        self.material, self.clock, self.steps, self.rates = material, clock, 0, []
+
+    def set_learning_rate(self, rate):
+        self.rates.append(rate)
+
+    def train(self, images, masks):
+        assert images.shape == (4, 28, 37, 3)
+        assert masks.shape == (4, 28, 37, 1)
+        assert images.dtype == masks.dtype == np.uint8
+        self.steps += 1
+        self.clock.now += 0.1
+        return 1.0 / self.steps
+
+    def predict(self, images):
+        self.clock.now += 100.0  # looks must not count
+        return np.full((*images.shape[:3], 1), float(self.steps > 2), np.float32)
+
+
+def test_contestants_survive_json_and_the_default_is_that_of_build_unet():
+    from dermaseg.models.unet import DEFAULT_FILTERS as OWN
+
+    assert DEFAULT_FILTERS == OWN
+    for name, one in CONTESTANTS.items():
+        assert one.name == name
+        assert Contestant.from_json(one.to_json()) == one
+    assert not CONTESTANTS[REFERENCE].ours
+    assert CONTESTANTS["ours"].modes == ("predict", "train")
+    assert CONTESTANTS["ours-onnx"].modes == ("predict",)
+    with pytest.raises(ValueError, match="there is no contestant 'nobody'"):
+        choose(["ours", "nobody"])
+
+
+def test_the_reference_is_in_every_group():
+    groups = steps._groups(choose(list(CONTESTANTS)), 7)
+    assert all(group[0].name == REFERENCE and 2 <= len(group) <= 7 for group in groups)
+    assert {one.name for group in groups for one in group} == set(CONTESTANTS)
+    assert steps._groups(choose(["ours"]), 7) == [[CONTESTANTS["ours"]]]
+
+
+@pytest.mark.slow
+def test_operations_are_those_counted_by_hand():
+    import keras
+
+    from benchmarks.peers.keras_learner import KerasLearner, forward_flops
+
+    backend = keras.backend.backend()
+    engine = "xla" if backend == "jax" else "eager"  # JAX without its compiler is slow
+    one = Contestant(name="tiny", label="tiny", framework=backend, options={"filters": (4, 8)}, engine=engine)
+    pixels = 16 * 16  # a stem of stride 2
+    stem = 9 * 3 * 4 * pixels
+    first = 2 * 9 * 4 * 4 * pixels
+    second = (9 * 4 * 8 + 9 * 8 * 8 + 4 * 8) * pixels / 4
+    decoder = 8 * 4 * pixels / 4 + 9 * 4 * 4 * pixels
+    head = 9 * 4 * pixels
+    assert forward_flops(one, (32, 32)) == 2 * (stem + first + second + decoder + head)
+
+    learner = KerasLearner(one, (32, 32), seed=0, learning_rate=1e-3, weight_decay=0.0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 30, 32, 3), dtype=np.uint8)
+    learner.set_learning_rate(1e-2)
+    losses = [learner.train(images, images[..., :1] // 128) for _ in range(2)]
+    assert np.isfinite(losses).all()
+    assert learner.predict(images).shape == (2, 30, 32, 1)
+    assert learner.parameters == sum(np.prod(weight.shape) for weight in learner.model.trainable_weights)
+    assert learner.multiply(8)().tolist() == [[8.0]]
+
+
+def test_the_rate_follows_the_clock_or_the_steps():
+    assert learning_rate(LESSON, 0.0, 0) == pytest.approx(0.001)
+    assert learning_rate(LESSON, 0.05, 0) == pytest.approx(0.1)
+    assert learning_rate(LESSON, 1.0, 0) == pytest.approx(0.001)
+    assert learning_rate(LESSON, 9.0, 0) == pytest.approx(0.001)
+    by_steps = Lesson(**{field: getattr(LESSON, field) for field in LESSON.__dataclass_fields__ if field != "steps"}, steps=100)
+    assert learning_rate(by_steps, 0.9, 5) == pytest.approx(0.1)
+
+
+def test_no_lesion_is_in_both_parts_and_the_batches_are_those_of_the_library(prepared):
+    folder, split = prepared
+    parts = {name: Samples.load(folder / f"{name}.json") for name in ("train", "validation")}
+    assert {name: set(part.ids) for name, part in parts.items()} == {name: set(split.parts[name]) for name in parts}
+    lesions = [{sample.lesion_id for sample in part} for part in parts.values()]
+    assert not lesions[0] & lesions[1]
+    material = open_material(folder, 32)
+    assert material.masks.shape[1:] == (222, 296)
+    library = make_dataset(
+        parts["train"],
+        size=(28, 37),
+        batch_size=4,
+        augment=Augment.light(),
+        shuffle=True,
+        drop_remainder=True,
+        seed=3,
+        framework="pydataset",
+    )
+    with material.batches(LESSON) as take:
+        for _ in range(2):
+            for images, masks in library:
+                ours = take()
+                np.testing.assert_array_equal(ours[0], images)
+                np.testing.assert_array_equal(ours[1], masks)
+
+
+def test_an_error_while_a_batch_is_made_reaches_the_trainer(prepared, tmp_path):
+    material = open_material(prepared[0], 32)
+    broken = types.SimpleNamespace(read=lambda positions: (_ for _ in ()).throw(OSError("disk gone")))
+    broken_material = Material(broken, material.count, material.images, material.masks, material.groups)
+    with broken_material.batches(LESSON) as take, pytest.raises(OSError, match="disk gone"):
+        take()
+
+
+def test_the_clock_counts_training_alone(prepared, monkeypatch):
+    from benchmarks.peers import learning
+
+    material = open_material(prepared[0], 32)
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(learning, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    oracle = Oracle(material, clock)
+    found = learn(oracle, material, LESSON, name="oracle")
+    assert found["history"][-1]["train_s"] == pytest.approx(1.0, abs=0.11)
+    assert found["history"][-1]["steps"] == oracle.steps in (10, 11)
+    assert len(found["history"]) in (4, 5)
+    assert oracle.rates[0] < oracle.rates[1] > oracle.rates[-1]
+    assert not found["diverged"]
+    truth = (material.masks > 0).mean(axis=(1, 2))
+    assert found["last_jaccards"] == pytest.approx(truth.tolist(), abs=1e-4)
+    oracle.train = lambda images, masks: float("nan")
+    assert learn(oracle, material, LESSON, name="oracle")["diverged"]
+
+
+def test_jaccard_of_empty_masks_and_of_a_last_batch():
+    count = 33
+    masks = np.zeros((count, 8, 8), np.uint8)
+    masks[1, :4] = 1
+    material = Material(None, 0, np.zeros((count, 4, 4, 3), np.uint8), masks, np.arange(count))
+    learner = types.SimpleNamespace(predict=lambda images: np.zeros((len(images), 4, 4, 1), np.float32))
+    scores = jaccard_by_photograph(learner, material)
+    assert scores.tolist() == [1.0, 0.0] + [1.0] * 31
+
+
+def test_results_of_another_protocol_are_not_mixed(tmp_path):
+    hold_to(tmp_path / "protocol.json", {"size": 128})
+    hold_to(tmp_path / "protocol.json", {"size": 128})
+    with pytest.raises(SystemExit, match="size was 128, is 96"):
+        hold_to(tmp_path / "protocol.json", {"size": 96})
+
+
+def group(name, speeds, failed=None):
+    people = ["torch-plain", *speeds]
+    times = {"torch-plain": [2.0, 4.0, 2.0], **{one: [2.0 / s, 4.0 / s, None] for one, s in speeds.items()}}
+    case = {one: {"first_s": 3.0, "steps": 1, "step_s": times[one], "peak_mb": 500.0} for one in people}
+    return {
+        "size": name,
+        "contestants": [CONTESTANTS[one].to_json() for one in [*people, *(failed or {})]],
+        "failed": failed or {},
+        "facts": {one: {"parameters": 7, "forward_flops": 1e9, "versions": {"x": "1"}} for one in people},
+        "cases": [{"mode": "train", "batch": 4, "height": 64, "width": 64, "contestants": case}],
+        "matrix_flops_s": {"torch-plain": [30e9, 10e9, 20e9]},
+    }
+
+
+def test_speeds_are_ratios_within_a_round(tmp_path):
+    groups = [group("128", {"ours": 4.0}, {"monai-unet": "no | module"}), group("128", {"smp-resnet18": 0.5})]
+    rows = steps_report.step_rows(groups, reference=REFERENCE)
+    assert [(row["contestant"], row["speed"]) for row in rows] == [("ours", 4.0), ("torch-plain", 1.0), ("smp-resnet18", 0.5)]
+    ours = rows[0]
+    assert (ours["speed_low"], ours["speed_high"], ours["rounds"]) == (4.0, 4.0, 2)
+    assert ours["step_ms"] == 750.0
+    assert ours["peak_share"] == pytest.approx(3 * 4 * 1e9 / 0.75 / 20e9)
+    for number, one in enumerate(groups):
+        write_json(tmp_path / "rounds" / f"{number}.json", one)
+    write_json(tmp_path / "machine.json", {"processor": "p", "vector instructions": ["avx2"], "load average before": 0.1})
+    steps.main(["--output", str(tmp_path), "--table"])
+    page = (tmp_path / "steps.md").read_text()
+    assert "| **dermaseg U-Net, TensorFlow** | 750.0 | 5.3 | 4.00 | 4.00 to 4.00 | 1.00 | 80 % | 500 | 3.0 |" in page
+    assert "| MONAI UNet, 2 residual units, 128 | no / module |" in page
+    assert "not idle" not in page
+    assert (tmp_path / "steps.csv").is_file()
+    assert (tmp_path / "steps.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="shows what happens without PyTorch")
+def test_a_missing_library_becomes_a_row_that_says_so(tmp_path):
+    command = ["--output", str(tmp_path), "--quick", "--contestants", "torch-plain"]
+    steps.main(command)
+    (file,) = (tmp_path / "rounds").glob("*.json")
+    assert read_json(file)["failed"] == {"torch-plain": "ModuleNotFoundError: No module named 'torch'"}
+    assert "| plain U-Net, PyTorch, 128 | ModuleNotFoundError: No module named 'torch' |" in (tmp_path / "steps.md").read_text()
+    before = file.stat().st_mtime_ns
+    steps.main(command)
+    assert file.stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="other settings"):
+        steps.main([*command, "--threads", "77"])
+
+
+def test_the_last_words_of_a_process_fit_a_cell():
+    assert fleet.reason("Traceback\n\nValueError: no\n", 1) == "ValueError: no"
+    assert fleet.reason("", -9) == "ended with code -9"
+    assert len(fleet.reason("x" * 1000, 1)) == 160
+
+
+def run(name, seed, jaccards, *, rate=2e-3, size=128, label=None):
+    return {
+        "name": name,
+        "contestant": Contestant(
+            name=name,
+            label=label or name,
+            framework="torch" if name.startswith("torch") else "tensorflow",
+            options={"filters": [4, 8], "stem_stride": 2},
+        ).to_json(),
+        "lesson": {
+            **{field: getattr(LESSON, field) for field in LESSON.__dataclass_fields__},
+            "seed": seed,
+            "learning_rate": rate,
+            "size": size,
+        },
+        "machine": {"processor": "p", "vector instructions": ["avx2"]},
+        "threads": 2,
+        "parameters": 1234,
+        "forward_flops": 5e8,
+        "versions": {"keras": "3"},
+        "diverged": False,
+        "first_step_s": 1.5,
+        "peak_mb": 400.0,
+        "history": [
+            {"train_s": 30.0 * (look + 1), "steps": 10 * (look + 1), "loss": 0.5, "jaccard": value}
+            for look, value in enumerate(jaccards)
+        ],
+        "last_jaccards": [jaccards[-1] - 0.1, jaccards[-1] + 0.1, jaccards[-1]],
+        "lesions": [0, 1, 1],
+    }
+
+
+def test_seconds_to_a_target_over_seeds(tmp_path):
+    runs = [
+        run("ours", 0, [0.80, 0.86, 0.89], label="dermaseg U-Net, TensorFlow"),
+        run("ours", 1, [0.86, 0.85, 0.87], label="dermaseg U-Net, TensorFlow"),
+        run("torch-plain", 0, [0.5, 0.6, 0.7]),
+    ]
+    for number, one in enumerate(runs):
+        write_json(tmp_path / "runs" / f"{number}.json", one)
+    write_json(tmp_path / "failures.json", {"smp-resnet18-rate0.002-seed0": "no module"})
+    time_to_quality.main(["--output", str(tmp_path), "--table"])
+    ours, torch = quality_report.quality_rows(runs, (0.85, 0.88))
+    assert (ours["s_to_0.85"], ours["s_to_0.85_low"], ours["s_to_0.85_high"], ours["reached_0.85"]) == (60.0, 30.0, 60.0, 2)
+    assert (ours["s_to_0.88"], ours["s_to_0.88_low"], ours["reached_0.88"]) == (None, 90.0, 1)
+    assert ours["best_jaccard"] == 0.88
+    assert torch["s_to_0.85"] is None
+    page = (tmp_path / "time_to_quality.md").read_text()
+    assert (
+        "| **dermaseg U-Net, TensorFlow** | 0.002 | 2 | 60 (30 to 60) | 1 of 2 seeds | 0.8800 | 0.8800 | 0.33 | 1.5 | 400 |"
+        in page
+    )
+    assert "| torch-plain | 0.002 | 1 | not reached | not reached |" in page
+    assert "| smp-resnet18-rate0.002-seed0 | no module |" in page
+    assert (tmp_path / "time_to_quality.png").stat().st_size > 5000
+
+
+def test_variants_are_compared_on_the_same_photographs_and_seeds(tmp_path):
+    runs = [run("default", 0, [0.8]), run("default", 1, [0.9]), run("plain", 1, [0.88], size=96)]
+    for number, one in enumerate(runs):
+        write_json(tmp_path / "runs" / f"{number}.json", one)
+    unet_variants.main(["--output", str(tmp_path), "--table"])
+    plain, default = unet_variants.variant_rows(runs)
+    assert (default["jaccard"], default["jaccard_low"], default["jaccard_high"]) == (0.85, 0.8, 0.9)
+    assert (plain["difference"], plain["shared_seeds"]) == (-0.02, 1)  # against seed 1 alone
+    page = (tmp_path / "unet_variants.md").read_text()
+    assert "| plain | 96 | 1,234 | 0.50 | 1 | 10 | 0.8800 | -0.0200 [-0.0200, -0.0200] | 400 |" in page
+    assert "| **default** | 128 | 1,234 | 0.50 | 2 | 10 | 0.8500 (0.8000 to 0.9000) |" in page
+    assert (tmp_path / "unet_variants.csv").is_file()
+
+
+def test_variants_differ_and_the_first_is_what_build_unet_builds():
+    import inspect
+
+    from dermaseg.models import build_unet
+
+    variants = list(unet_variants.VARIANTS.values())
+    assert (variants[0].filters, variants[0].stem_stride) == (
+        DEFAULT_FILTERS,
+        inspect.signature(build_unet).parameters["stem_stride"].default,
+    )
+    assert len({(one.filters, one.stem_stride, one.size) for one in variants}) == len(variants)
+
+
+def test_training_needs_data(tmp_path):
+    for command in (time_to_quality, unet_variants):
+        with pytest.raises(SystemExit, match="--data is needed"):
+            command.main(["--output", str(tmp_path)])
+    with pytest.raises(SystemExit, match="does not exist"):
+        time_to_quality.main(["--output", str(tmp_path), "--data", str(tmp_path / "nowhere")])

@@ -1,0 +1,294 @@
+"""Exported models compute what the Keras models do, or are not written."""
+
+import json
+import sys
+import zipfile
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+import dermaseg.export
+from dermaseg.data.synthetic import synthetic_batch
+from dermaseg.errors import DataError, DermasegError
+from dermaseg.export import export_model
+from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
+from dermaseg.runtime import OnnxModel
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("tf2onnx")
+
+tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="export needs TensorFlow's graphs")
+
+BUILDERS = {
+    "unet": lambda: build_unet(filters=(8, 16)),
+    "unet at full resolution": lambda: build_unet(filters=(4, 8), stem_stride=1, num_classes=3),
+    "cnn": lambda: build_cnn(num_classes=7, filters=(8, 16)),
+    "fuzzy unet": lambda: build_fuzzy_unet(filters=(8, 16), uncertainty=True),
+    "hybrid": lambda: build_hybrid(num_classes=7, filters=(8, 16)),
+}
+
+
+def as_if_trained(model):
+    """Give every normalisation statistics of its own: with those of a new model, folding it is no test."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([weight + rng.uniform(0, 0.5, weight.shape) for weight in layer.get_weights()])
+    return model
+
+
+def tiny_model(policy=None):
+    """One convolution and its normalisation: quick to convert."""
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Rescaling(1 / 255, dtype=policy)(inputs)
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, dtype=policy)(x)
+    x = keras.layers.BatchNormalization(dtype=policy)(x)
+    return as_if_trained(keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", dtype="float32", name="mask")(x)))
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    return tiny_model()
+
+
+def photographs(height=45, width=61, count=2):
+    return synthetic_batch(count, size=(height, width), seed=1)[0]
+
+
+def operations(path):
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+def assert_same_outputs(expected, found):
+    assert isinstance(found, dict) == isinstance(expected, dict)
+    if not isinstance(expected, dict):
+        expected, found = {"only": expected}, {"only": found}
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
+
+
+@tensorflow_only
+@pytest.mark.slow
+@pytest.mark.parametrize("family", BUILDERS)
+def test_each_family_in_onnx_at_any_size(family, tmp_path):
+    keras.utils.set_random_seed(0)
+    network = as_if_trained(BUILDERS[family]())
+    exported = OnnxModel(export_model(network, tmp_path / "model.onnx"))
+    assert exported.input_size == (None, None)
+    # 45x61 and 7x100 are mirrored out to the stride at both ends, 64x64 is not padded at all.
+    for height, width, count in ((45, 61, 2), (64, 64, 1), (7, 100, 3)):
+        images = photographs(height, width, count)
+        outputs = network(images.astype("float32"), training=False)
+        expected = {name: np.asarray(each) for name, each in outputs.items()} if isinstance(outputs, dict) else outputs
+        assert_same_outputs(expected, exported.predict_on_batch(images))
+    assert not operations(exported.path)["BatchNormalization"]
+
+
+@tensorflow_only
+@pytest.mark.slow
+def test_the_default_unet_has_no_normalisation_left(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = as_if_trained(build_unet())
+    convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
+    found = operations(export_model(network, tmp_path / "model.onnx"))
+    assert found["BatchNormalization"] == 0
+    assert found["Conv"] == convolutions
+
+
+@tensorflow_only
+def test_a_fixed_size(model, tmp_path):
+    exported = OnnxModel(export_model(model, tmp_path / "model.onnx", size=(32, 40)))
+    assert exported.input_size == (32, 40)
+    assert exported.card["export"]["checked_px"] == [[32, 40]]
+    assert exported.predict_on_batch(photographs(32, 40, 3)).shape == (3, 32, 40, 1)
+
+
+@tensorflow_only
+def test_a_run_folder_gives_its_card(model, tmp_path):
+    card = {"task": "segment", "size": 40, "class_names": ["mel", "nævus"], "threshold": 0.4, "temperature": 1.5}
+    run = tmp_path / "run"
+    run.mkdir()
+    model.save(run / "model.keras")
+    (run / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    for source in (run, str(run / "model.keras")):
+        exported = OnnxModel(export_model(source, tmp_path / "new" / "folder" / "model.onnx"))
+        facts = exported.card.pop("export")
+        assert exported.card == card
+        assert facts["checked_px"] == [[40, 40], [45, 61]]
+        assert 0 <= facts["mean_difference"] <= facts["largest_difference"] < 1e-5
+        assert_same_outputs(np.asarray(model(photographs().astype("float32"))), exported.predict_on_batch(photographs()))
+
+
+@tensorflow_only
+def test_what_differs_is_not_written(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"the last good one")
+    load = dermaseg.export._load_onnx
+
+    def wrong(unfinished):
+        predict = load(unfinished)
+        return lambda images: {name: values + 0.25 for name, values in predict(images).items()}
+
+    monkeypatch.setitem(dermaseg.export._BACKENDS, "onnx", (dermaseg.export._to_onnx, wrong))
+    with pytest.raises(DermasegError, match=r"not written.*by up to 0\.25, 0\.25 on average.*tolerance=0\.001"):
+        export_model(model, path)
+    monkeypatch.setitem(
+        dermaseg.export._BACKENDS, "onnx", (dermaseg.export._to_onnx, lambda _: lambda images: {"mask": images * np.nan})
+    )
+    with pytest.raises(DermasegError, match="not written"):  # another shape
+        export_model(model, path)
+    assert path.read_bytes() == b"the last good one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_not_a_number_is_a_difference(model, tmp_path):
+    source = dermaseg.export._Source(model, (None, None))
+    images = photographs().astype("float32")
+    with pytest.raises(DermasegError, match="by up to nan"):
+        dermaseg.export._compare(
+            source, lambda batch: {"mask": np.full((*batch.shape[:3], 1), np.nan)}, [images], 1e-3, tmp_path
+        )
+
+
+@tensorflow_only
+def test_int8_says_how_far_it_is_off(model, tmp_path):
+    path = tmp_path / "model.onnx"
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    for _ in range(3):
+        x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    network = keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="mask")(x))
+    images = photographs(count=6)
+    with pytest.raises(ValueError, match="precision='int8' needs check_images"):
+        export_model(network, path, precision="int8")
+    with pytest.raises(DermasegError, match="not written"):
+        export_model(network, path, precision="int8", check_images=images, tolerance=1e-6)
+    exported = OnnxModel(export_model(network, path, precision="int8", check_images=images, tolerance=0.1))
+    assert operations(path)["Conv"] == 4
+    weights = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert sorted(tuple(tensor.dims) for tensor in weights if len(tensor.dims) == 4) == [(8, 8, 3, 3)] * 2
+    facts = exported.card["export"]
+    assert facts["precision"] == "int8"
+    difference = np.abs(exported.predict_on_batch(images[3:]) - np.asarray(network(images[3:].astype("float32"))))
+    assert facts["largest_difference"] == pytest.approx(difference.max(), abs=1e-5)
+
+
+@tensorflow_only
+def test_a_mixed_policy_is_exported_in_float32(tmp_path):
+    keras.utils.set_random_seed(0)
+    mixed = tiny_model("mixed_bfloat16")
+    plain = tiny_model("float32")
+    plain.set_weights(mixed.get_weights())
+    exported = OnnxModel(export_model(mixed, tmp_path / "model.onnx"))
+    assert_same_outputs(np.asarray(plain(photographs().astype("float32"))), exported.predict_on_batch(photographs()))
+    assert mixed.layers[2].compute_dtype == "bfloat16"
+
+
+@tensorflow_only
+def test_constants_that_tensorflow_captures_stay_constants(tmp_path):
+    """EfficientNetV2B0 brings a normalisation with given statistics: tf2onnx makes inputs of them."""
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Normalization(mean=[100.0, 120.0, 140.0], variance=[900.0, 400.0, 100.0])(inputs)
+    network = keras.Model(inputs, keras.layers.Conv2D(1, 1, activation="sigmoid", name="mask")(x))
+    exported = OnnxModel(export_model(network, tmp_path / "model.onnx"))
+    assert_same_outputs(np.asarray(network(photographs().astype("float32"))), exported.predict_on_batch(photographs()))
+
+
+@tensorflow_only
+@pytest.mark.slow
+def test_litert(tmp_path):
+    import tensorflow as tf
+
+    network = as_if_trained(build_unet(filters=(8, 16)))
+    path = export_model(network, tmp_path / "model.tflite")
+    with zipfile.ZipFile(path) as archive:
+        assert json.loads(archive.read("card.json"))["export"]["format"] == "litert"
+    with pytest.warns(UserWarning, match=r"tf\.lite\.Interpreter is deprecated"):
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    images = photographs().astype("float32")
+    found = interpreter.get_signature_runner()(images=images)
+    np.testing.assert_allclose(found["mask"], np.asarray(network(images)), atol=1e-5)
+
+
+@tensorflow_only
+@pytest.mark.slow
+def test_litert_says_when_a_fixed_size_would_help(tmp_path):
+    network = build_fuzzy_unet(filters=(4, 8))
+    with pytest.raises(DermasegError, match=r"no kernel for a part of this model.*size=\(height, width\)"):
+        export_model(network, tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+    assert export_model(network, tmp_path / "model.tflite", size=(45, 61)).is_file()
+
+
+@tensorflow_only
+def test_savedmodel_replaces_a_savedmodel_only(model, tmp_path):
+    import tensorflow as tf
+
+    path = tmp_path / "saved"
+    path.mkdir()
+    for _ in range(2):  # into an empty folder, then over the first
+        assert export_model(model, path) == path
+    images = photographs().astype("float32")
+    served = tf.saved_model.load(str(path))
+    np.testing.assert_allclose(served.serve(images)["mask"], np.asarray(model(images)), atol=1e-6)
+    assert json.loads((path / "assets.extra" / "card.json").read_text())["export"]["format"] == "savedmodel"
+    assert list(tmp_path.iterdir()) == [path]
+    precious = tmp_path / "photographs"
+    precious.mkdir()
+    (precious / "a.jpg").write_bytes(b"a")
+    with pytest.raises(DataError, match="exists and is no SavedModel"):
+        export_model(model, precious)
+    assert (precious / "a.jpg").is_file()
+
+
+@tensorflow_only
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("model.onnx", {"format": "torch"}, "format must be auto, onnx, litert, savedmodel, got 'torch'"),
+        ("model.pb", {}, r"no format has the suffix '\.pb'"),
+        ("model.tflite", {"format": "onnx"}, r"a file of the format onnx ends in \.onnx"),
+        ("model.onnx", {"size": (32,)}, r"size must be \(height, width\)"),
+        ("model.onnx", {"size": (32, 0)}, r"size must be \(height, width\)"),
+        ("model.onnx", {"precision": "float16"}, "precision must be float32 or int8 for onnx, got 'float16'"),
+        ("model", {"precision": "int8"}, "precision must be float32 for savedmodel"),
+        ("model.onnx", {"tolerance": 0}, "tolerance must be positive"),
+        ("model.onnx", {"check_images": np.zeros((4, 4, 3))}, r"check_images must be \(batch, height, width, 3\)"),
+        ("model.onnx", {"check_images": np.zeros((1, 4, 4, 3)), "size": (8, 8)}, r"check_images are \(4, 4\)"),
+    ],
+)
+def test_wrong_arguments_are_named(model, tmp_path, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path / name, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@tensorflow_only
+def test_wrong_models_and_places_are_named(model, tmp_path, monkeypatch):
+    fixed = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match=r"does not fit this model, which was built for \(8, 8\)"):
+        export_model(fixed, tmp_path / "model.onnx", size=(9, 9))
+    with pytest.raises(ValueError, match="an unbuilt model"):
+        export_model(keras.Sequential([keras.layers.Flatten()]), tmp_path / "model.onnx")
+    guided = build_hybrid(num_classes=2, filters=(4, 8), mask_guidance="input")
+    with pytest.raises(ValueError, match="model must take one input"):
+        export_model(guided, tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="no model here"):
+        export_model(tmp_path / "none.keras", tmp_path / "model.onnx")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"model\.onnx: cannot be written here"):
+        export_model(model, tmp_path / "file" / "model.onnx")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(DermasegError, match=r'tf2onnx is not installed: pip install "dermaseg\[export\]"'):
+        export_model(model, tmp_path / "model.onnx")
+
+
+def test_another_backend_is_told_what_to_do(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(DermasegError, match="KERAS_BACKEND=tensorflow"):
+        export_model(model, tmp_path / "model.onnx")

@@ -1,0 +1,244 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from dermaseg.data import HAM10000_CLASSES, Split, make_synthetic, read_samples
+from dermaseg.decisions import Decisions, fit_label_decisions
+from dermaseg.errors import DataError
+from dermaseg.evaluation import evaluate, evaluate_run
+from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
+from dermaseg.models import build_cnn, build_unet
+from dermaseg.prediction import Predictor
+from dermaseg.runs import read_json, write_json
+from dermaseg.tasks import TASKS, Settings, get_task
+from dermaseg.training import _sampling_weights, lend_weights, train
+
+TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
+
+pytestmark = pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes")
+    make_synthetic(folder, count=84, size=(48, 64), seed=3)
+    return read_samples(folder)
+
+
+def without(samples, masks=(), labels=()):
+    """Take the mask or the label from some rows, by position."""
+    rows = [
+        dataclasses.replace(
+            sample,
+            mask=None if index in masks else sample.mask,
+            label=None if index in labels else sample.label,
+        )
+        for index, sample in enumerate(samples)
+    ]
+    return dataclasses.replace(samples, rows=rows)
+
+
+@pytest.fixture(scope="module")
+def hybrid(samples, tmp_path_factory):
+    """Trained on rows of which some have a mask only, and some a class only."""
+    some = without(samples, masks=range(0, 20), labels=range(20, 40))
+    return train("hybrid", some, tmp_path_factory.mktemp("runs") / "hybrid", **TINY)
+
+
+def test_a_hybrid_learns_from_half_known_samples_and_reports_both(hybrid):
+    report = evaluate_run(hybrid)
+    assert {"jaccard", "accuracy", "balanced_accuracy", "majority_share"} <= set(report.figures)
+    masks = sum("jaccard" in row for row in report.rows)
+    named = sum("true" in row for row in report.rows)
+    assert report.figures["jaccard"].count == masks < len(report.rows)
+    assert report.figures["accuracy"].count == named < len(report.rows)
+    text = report.to_markdown()
+    assert "not defined are left out" in text
+    assert "## Diagnoses by class" in text
+    card = (hybrid.path / "MODEL_CARD.md").read_text()
+    assert "CC BY-NC 4.0" in card
+    assert read_json(hybrid.settings)["split"] in card
+    assert "## By sex" in card
+    for name in ("report.png", "report-confusion.png", "report-roc.png", "report-reliability.png", "report.html"):
+        assert (hybrid.path / name).stat().st_size > 1000
+
+
+def test_a_hybrid_predicts_mask_and_classes(hybrid, samples):
+    prediction = Predictor(hybrid.path, largest_component=True, fill_holes=True)(samples[0].image)
+    assert prediction.mask.shape == (48, 64)
+    assert tuple(prediction.classes) == HAM10000_CLASSES
+    assert sum(prediction.classes.values()) == pytest.approx(1, abs=1e-5)
+    summary = prediction.summary()
+    assert summary["label"] == prediction.label
+    assert {"lesion_px", "classes", "above_threshold", "possible", "mask_uncertainty", "label_uncertainty"} <= set(summary)
+    assert summary["refer"] in (True, False)
+
+
+@pytest.mark.parametrize("tta", ["flips", "dihedral"])
+def test_test_time_augmentation_forgets_how_the_photograph_was_held(hybrid, samples, tta):
+    predictor = Predictor(hybrid.path, tta=tta)
+    image = np.asarray(predictor(samples[0].image).image)
+    upright, mirrored = predictor(image), predictor(np.ascontiguousarray(image[:, ::-1]))
+    # Resizing has no preferred side either, so mirroring commutes with all of it up to rounding.
+    np.testing.assert_allclose(mirrored.probability[:, ::-1], upright.probability, atol=2e-3)
+    assert mirrored.classes == pytest.approx(upright.classes, abs=2e-3)
+
+
+def test_two_classes_are_made_of_seven(samples, tmp_path):
+    run = train("classify-2", samples, tmp_path / "run", **TINY)
+    card = read_json(run.model_card)
+    assert card["class_names"] == ["benign", "malignant"]
+    decisions = Decisions.from_dict(card["decisions"])
+    assert decisions.temperature > 0
+    assert decisions.conformal is not None
+    assert Decisions.from_dict(decisions.to_dict()) == decisions
+    assert set(decisions.thresholds) == {"benign", "malignant"}
+    report = evaluate_run(run)
+    assert {"alarm_sensitivity", "macro_auc"} <= set(report.figures)
+    assert "jaccard" not in report.figures
+    prediction = Predictor(run.path)(samples[0].image)
+    assert prediction.probability is None
+    assert prediction.save(tmp_path / "nothing", "name") == {}
+    with pytest.raises(ValueError, match="names classes and outlines nothing"):
+        prediction.mask  # noqa: B018
+
+
+def test_saved_temperature_and_thresholds_are_applied(samples, tmp_path):
+    run = train("classify", samples, tmp_path / "run", **{**TINY, "steps": 1})
+    raw = Predictor(Predictor(run.path).model, size=32)(samples[0].image).classes.values()
+    card = read_json(run.model_card)
+    card["decisions"] = {"temperature": 2.0, "thresholds": {"mel": 1e-6, "nv": 1.0}}
+    write_json(run.model_card, card)
+    prediction = Predictor(run.path)(samples[0].image)
+    expected = np.sqrt(np.array(list(raw)))
+    np.testing.assert_allclose(list(prediction.classes.values()), expected / expected.sum(), rtol=1e-4)
+    assert prediction.summary()["above_threshold"] == ["mel"]
+
+
+def test_a_classifier_learns_the_synthetic_classes(samples, tmp_path):
+    """More than the majority share, so that labels, images and classes are not shuffled against each other."""
+    run = train("classify-2", samples, tmp_path / "run", **{**TINY, "steps": 150, "learning_rate": 5e-3, "augment": "none"})
+    report = evaluate(run.path, Split.load(run.split).apply(TASKS["classify-2"].prepare(samples))["train"])
+    assert report.figures["accuracy"].value > report.figures["majority_share"].value + 0.05
+
+
+def test_sampling_makes_classes_equally_likely(samples):
+    plan = Settings(imbalance="sampling")
+    rare = samples.select([index for index, sample in enumerate(samples) if sample.label != 0 or index < 20])
+    weights = _sampling_weights(rare, plan)
+    assert weights is not None
+    by_class = [weights[rare.labels == label].sum() for label in set(rare.labels.tolist())]
+    np.testing.assert_allclose(by_class, by_class[0])
+    halved = _sampling_weights(rare, Settings(imbalance="sampling", imbalance_strength=0.0))
+    assert halved is not None
+    np.testing.assert_allclose(halved, halved[0])
+    assert _sampling_weights(rare, Settings()) is None
+
+
+def test_no_sampled_copy_crosses_the_split(samples, tmp_path, monkeypatch):
+    from dermaseg import training
+
+    seen = []
+    real = training.make_dataset
+
+    def record(part, **options):
+        seen.append((set(part.ids), options.get("weights") is not None))
+        return real(part, **options)
+
+    monkeypatch.setattr(training, "make_dataset", record)
+    run = train("classify", samples, tmp_path / "run", imbalance="sampling", **{**TINY, "steps": 2})
+    parts = {name: set(ids) for name, ids in Split.load(run.split).parts.items()}
+    assert [ids for ids, weighted in seen if weighted] == [parts["train"]]
+    assert all(not ids & parts["test"] for ids, _ in seen)
+    lesions = [{samples.select([name])[0].lesion_id for name in parts[part]} for part in ("train", "validation", "test")]
+    assert not lesions[0] & lesions[1]
+    assert not lesions[0] & lesions[2]
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "loss"),
+    [
+        ("none", keras.losses.SparseCategoricalCrossentropy),
+        ("logits", LogitAdjustedCrossentropy),
+        ("weights", ClassBalancedFocal),
+        ("focal", ClassBalancedFocal),
+        ("sampling", keras.losses.SparseCategoricalCrossentropy),
+    ],
+)
+def test_imbalance_chooses_the_loss(samples, imbalance, loss):
+    options = get_task("classify").compile_options(samples, Settings(imbalance=imbalance))
+    assert isinstance(options["loss"], loss)
+
+
+def test_a_class_without_training_photographs_is_named(samples):
+    no_melanoma = samples.filter(lambda sample: sample.label != 0)
+    with pytest.raises(DataError, match="no photograph of mel"):
+        get_task("classify-7").compile_options(no_melanoma, Settings(imbalance="logits"))
+
+
+def test_a_model_no_better_than_the_majority_says_so():
+    labels = np.array([0] * 8 + [1] * 2)
+    with pytest.warns(UserWarning, match=r"80\.0%.*learning_rate"):
+        fit_label_decisions(labels, np.tile([0.6, 0.4], (10, 1)), ("benign", "malignant"))
+
+
+def test_a_segmentation_network_lends_its_encoder():
+    lender, borrower = build_unet(filters=(8, 16)), build_cnn(num_classes=3, filters=(8, 16))
+    head = borrower.get_layer("label_logits").get_weights()
+    assert lend_weights(lender, borrower) > 5
+    np.testing.assert_array_equal(
+        borrower.get_layer("stem_conv").get_weights()[0], lender.get_layer("stem_conv").get_weights()[0]
+    )
+    np.testing.assert_array_equal(borrower.get_layer("label_logits").get_weights()[0], head[0])
+    with pytest.raises(ValueError, match="no layer of"):
+        lend_weights(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="other")]), borrower)
+
+
+def test_a_run_starts_from_another(samples, hybrid, tmp_path):
+    run = train("segment", samples, tmp_path / "run", start=hybrid.path, **{**TINY, "steps": 1, "learning_rate": 1e-9})
+    own, lent = Predictor(run.path).model, Predictor(hybrid.path).model
+    np.testing.assert_allclose(
+        own.get_layer("stem_conv").get_weights()[0], lent.get_layer("stem_conv").get_weights()[0], atol=1e-6
+    )
+    assert read_json(run.settings)["start"] == str(hybrid.path)
+
+
+def test_classes_keep_their_meaning_on_other_data(samples, tmp_path):
+    run = train("classify", samples, tmp_path / "run", **{**TINY, "steps": 1})
+    turned = samples.with_class_names(tuple(reversed(samples.class_names)))
+    assert turned[0].label != samples[0].label or samples.class_names[samples[0].label] == "akiec"
+    first = evaluate_run(run, data=samples.select(range(20)))
+    second = evaluate_run(run, data=turned.select(range(20)))
+    assert first.figures["accuracy"] == second.figures["accuracy"]
+    other = samples.relabel({name: "wart" if name == "mel" else name for name in samples.class_names})
+    with pytest.raises(DataError, match="'wart' is not one of"):
+        evaluate_run(run, data=other)
+
+
+def test_tasks_ask_for_what_they_need(samples):
+    with pytest.raises(DataError, match="found 7 classes"):
+        get_task("classify-9").prepare(samples)
+    with pytest.raises(DataError, match="two or more classes"):
+        get_task("classify").prepare(samples.filter(lambda sample: sample.label == 0))
+    with pytest.raises(DataError, match="no sample has a mask"):
+        get_task("hybrid").prepare(without(samples, masks=range(len(samples))))
+    with pytest.raises(DataError, match="has no class"):
+        evaluate(Predictor(build_cnn(num_classes=7, filters=(8, 16)), size=32), without(samples[:3], labels=range(3)))
+    with pytest.raises(ValueError, match="imbalance must be one of"):
+        Settings(imbalance="hope")
+    with pytest.raises(ValueError, match="imbalance_strength"):
+        Settings(imbalance_strength=-1)
+
+
+def test_nine_classes_take_local_weights(tmp_path):
+    """classify-9 builds Inception-ResNet-V2; offline, ImageNet's weights are asked for by name and place."""
+    nine = tmp_path / "nine"
+    make_synthetic(nine, count=27, size=(48, 64), seed=5)
+    table = read_samples(nine)
+    names = tuple(f"class {index}" for index in range(9))
+    rows = [dataclasses.replace(sample, label=index % 9) for index, sample in enumerate(table)]
+    table = dataclasses.replace(table, rows=rows, class_names=names)
+    with pytest.raises(ValueError, match="there is no file"):
+        train("classify-9", table, tmp_path / "run", size=75, model={"weights": str(tmp_path / "missing.h5")})
