@@ -1,12 +1,13 @@
 """Train the networks that come with the library, again, from the folders of photographs.
 
     python benchmarks/train_presets.py unet --ham10000 DIR --isic2018 DIR --output FOLDER
-    python benchmarks/train_presets.py hybrid --ham10000 DIR --isic2018 DIR --output FOLDER --steps 3600
+    python benchmarks/train_presets.py hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
-from ISIC 2018 at once, starts from the U-Net's weights where FOLDER holds it, and is scored on both test parts. Splits are by
-lesion (`split_samples`, seed 0, the same for both). Each preset has its run folder under FOLDER: given again, the command goes
-on where it stopped. The card's figures come from photographs that neither trained nor chose anything.
+from ISIC 2018 at once, in the stages of `STAGES`: from the preset of `unet`, whose training part is the same, at 128 pixels
+with strong augmentation, then at 192 with less. It is scored on both test parts. Splits are by lesion (`split_samples`, seed
+0, the same for both presets). Each stage has its run folder under FOLDER: given again, the command goes on where it stopped.
+The card's figures come from photographs that neither trained nor chose anything.
 """
 
 import argparse
@@ -24,8 +25,17 @@ from dermaseg.progress import counting, training_progress
 from dermaseg.runs import RunFolder, read_json
 from dermaseg.training import resume, train
 
-NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-128"}
-SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 128 px."}
+NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
+SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
+STAGES: dict[str, tuple[dict[str, Any], ...]] = {
+    "unet": ({},),
+    # What the coarse stage learns of lesions in every light and position, the fine one takes to the size of use.
+    "hybrid": (
+        {"size": 128, "steps": 7500, "augment": "strong"},
+        {"size": 192, "steps": 3400, "augment": "medium", "learning_rate": 1e-3},
+    ),
+}
+"""Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
 BUILDERS = {"unet": "build_unet", "hybrid": "build_hybrid"}
 DATA = {
     "unet": "HAM10000 (Tschandl et al., 2018; masks: Tschandl et al., 2020)",
@@ -44,25 +54,20 @@ def main() -> None:
     parser.add_argument("--isic2018", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="holds a run folder for each preset")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="where the preset is written")
-    parser.add_argument("--steps", type=int, help="by default the task's")
-    parser.add_argument("--augment", help="by default the task's")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    settings = {name: value for name in ("steps", "augment", "seed") if (value := getattr(options, name)) is not None}
     ham, isic = read_samples(options.ham10000), read_samples(options.isic2018)
     folder = options.output / options.preset
     if options.preset == "unet":
-        run = _trained("segment", ham, folder, settings)
+        run = _trained("segment", ham, folder, options.seed)
         reports = {"HAM10000, test part": _report(run), "ISIC 2018 Task 1, whole": _report(run, options.isic2018)}
         figures = {name: _chosen(report, MASK_FIGURES) for name, report in reports.items()}
     else:
-        unet = options.output / "unet"
-        start = unet if (unet / "model.keras").is_file() else None
         parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
         joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
         split = Split(joint, seed=options.seed, group=parts[0].group)
-        run = _trained("hybrid", Samples.concatenate([ham, isic]), folder, settings, split=split, start=start)
+        run = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=NAMES["unet"])
         predictor = Predictor(run.path)
         figures = {}
         for name, table, part in (("HAM10000", ham, parts[0]), ("ISIC 2018 Task 1", isic, parts[1])):
@@ -72,12 +77,21 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
 
 
-def _trained(task: str, samples: Samples, folder: Path, settings: dict[str, Any], **how: Any) -> RunFolder:
+def _trained(
+    task: str, samples: Samples, folder: Path, seed: int, *, split: Split | None = None, start: str | Path | None = None
+) -> RunFolder:
+    """Train stage after stage, each in a folder of its own, and return the last; what is finished is not made again."""
     console = Console()
-    with counting(console, "decode") as decoded, training_progress(console) as shown:
-        if (folder / "settings.json").is_file():
-            return resume(folder, callbacks=[shown], on_decode=decoded)
-        return train(task, samples, folder, callbacks=[shown], on_decode=decoded, **how, **settings)
+    for number, settings in enumerate(STAGES[folder.name], start=1):
+        stage = folder / f"stage-{number}"
+        with counting(console, "decode") as decoded, training_progress(console) as shown:
+            how: dict[str, Any] = {"callbacks": [shown], "on_decode": decoded}
+            if (stage / "settings.json").is_file():
+                run = resume(stage, **how)
+            else:
+                run = train(task, samples, stage, split=split, start=start, seed=seed, **settings, **how)
+        start = run.path
+    return run
 
 
 def _report(run: RunFolder, data: Path | None = None) -> dict[str, Any]:

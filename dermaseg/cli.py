@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", type=Path, help="folder of photographs, masks and tables")
     train.add_argument("--output", type=Path, help="run folder to make")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run instead")
-    train.add_argument("--start", type=Path, metavar="MODEL", help="run or model whose weights to start from, where layers fit")
+    train.add_argument("--start", metavar="MODEL", help="run, model or preset whose weights to start from, where layers fit")
     train.add_argument(
         "--model",
         type=_builder_argument,
@@ -247,7 +247,7 @@ def _predict(options: argparse.Namespace) -> None:
     from dermaseg.progress import counting
 
     model, given_photos = _model_and_photos(options.paths)
-    if model is None or model.suffix != ".onnx":
+    if _needs_keras(model):
         _load_backend_quietly()
     photos = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
     names = _distinct_names(photos)
@@ -271,10 +271,10 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
     """Tell whether the first path is a model; without one it is a photograph like the others."""
-    from dermaseg.presets import list_presets
+    from dermaseg.pretrained import is_preset, list_presets
 
     first = paths[0]
-    names_model = first.suffix in (".keras", ".onnx") or str(first) in {preset.name for preset in list_presets()}
+    names_model = first.suffix in (".keras", ".onnx") or is_preset(first)
     if names_model or (first.is_dir() and (first / "settings.json").is_file()):
         if len(paths) == 1:
             raise ValueError(f"{first} is a model: name one or more photographs after it.")
@@ -284,6 +284,15 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
             f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."
         )
     return None, paths
+
+
+def _needs_keras(model: Path | None) -> bool:
+    """Tell whether predicting with this model takes more than onnxruntime."""
+    from dermaseg.pretrained import DEFAULT_PRESET, find_preset, is_preset
+
+    if model is None or is_preset(model):
+        return not find_preset(str(model or DEFAULT_PRESET)).runs_without_keras
+    return model.suffix != ".onnx"
 
 
 def _distinct_names(photos: Sequence[Path]) -> list[str]:
@@ -314,7 +323,7 @@ def _tasks(options: argparse.Namespace) -> None:
 
 
 def _presets(options: argparse.Namespace) -> None:
-    from dermaseg.presets import list_presets
+    from dermaseg.pretrained import list_presets
 
     for preset in list_presets():
         print(f"{preset.name:24} {preset.summary}")

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-from scipy import special, stats
 
 from dermaseg.metrics.calibration import risk_coverage_curve
 
@@ -23,7 +22,7 @@ METHODS = ("lac", "aps")
 
 # Evenly spaced in the logit: networks put most of their pixels near 0 and 1. Rounded to float32, the type of masks, so that
 # `probability > threshold` decides the same wherever NumPy compares in float32.
-_GRID = special.expit(np.linspace(-12.0, 12.0, 2401)).astype(np.float32).astype(np.float64)
+_GRID = (1 / (1 + np.exp(-np.linspace(-12.0, 12.0, 2401)))).astype(np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +190,8 @@ def coverage_interval(coverage: float, *, calibration: int, test: int, level: fl
     rank = _rank(calibration, coverage)
     if rank > calibration:
         return 1.0, 1.0
+    from scipy import stats  # half a second, which a prediction does without
+
     covered = stats.betabinom(test, rank, calibration + 1 - rank)
     return float(covered.ppf((1 - level) / 2)) / test, float(covered.ppf((1 + level) / 2)) / test
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
@@ -22,11 +23,13 @@ import numpy as np
 from dermaseg._version import __version__
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.runs import read_json, write_atomically
+from dermaseg.presets import load_preset
+from dermaseg.pretrained import Preset, find_preset, folded_kernels, read_weights
+from dermaseg.runs import read_json, write_atomically, write_json
 from dermaseg.runtime import CARD_KEY, OnnxModel
 from dermaseg.saving import load_model
 
-__all__ = ["FORMATS", "export_model"]
+__all__ = ["FORMATS", "export_graph", "export_model"]
 
 FORMATS = ("onnx", "litert", "savedmodel")
 _SUFFIXES = {".onnx": "onnx", ".tflite": "litert", "": "savedmodel"}
@@ -155,7 +158,58 @@ class _Source:
         return [tf.TensorSpec((None, *self.size, 3), tf.float32, name="images")]
 
 
+def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
+    """Write `NAME.onnx` beside a preset: the graph of its network without the kernels, which stay in `NAME.npz`.
+
+    The graph takes a hundredth of the weights' space, so that a preset runs on onnxruntime and starts a training in Keras from
+    one set of weights. The card gets its SHA-256.
+
+    Args:
+        preset: A preset whose network takes any size.
+        tolerance: Largest difference between a probability of the graph and Keras's that is accepted.
+
+    Raises:
+        DermasegError: As `export_model`; also if a kernel of the network is not found in the graph.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise DermasegError(f"export needs TensorFlow as Keras's backend, this process runs on {keras.backend.backend()}.")
+    _require(_PACKAGES["onnx"])
+    source = _Source(load_preset(preset.name, folder=preset.path.parent), (None, None))
+    proto = _onnx_proto(source)
+    _leave_out(proto, folded_kernels(read_weights(preset)), preset.path)
+    content = proto.SerializeToString()
+    write_atomically(preset.graph, lambda unfinished: unfinished.write_bytes(content))
+    write_json(preset.path.with_suffix(".json"), {**preset.card, "graph_sha256": hashlib.sha256(content).hexdigest()})
+    written = find_preset(preset.name, folder=preset.path.parent)
+    _compare(source, _predict_onnx(OnnxModel.from_preset(written)), _probes(None, source.size, {}), tolerance, preset.graph)
+    return written.graph
+
+
+def _leave_out(proto: Any, kernels: Mapping[str, np.ndarray], path: Path) -> None:
+    """Rename each kernel in the graph to its path in the Keras model, and leave its values to be given when it is opened."""
+    import onnx
+
+    for name, kernel in kernels.items():
+        layer = f"/{name.removesuffix('/kernel')}"
+        found = [each for each in proto.graph.initializer if f"{layer}_1/" in each.name or f"{layer}/" in each.name]
+        found = [each for each in found if tuple(each.dims) == kernel.shape]
+        if len(found) != 1 or not np.allclose(onnx.numpy_helper.to_array(found[0]), kernel, rtol=1e-4, atol=1e-6):
+            raise DermasegError(f"{path}: the converted graph does not hold {name} as one folded kernel.")
+        for node in proto.graph.node:
+            node.input[:] = [name if each == found[0].name else each for each in node.input]
+        found[0].name = name
+        found[0].ClearField("raw_data")
+        found[0].data_location = onnx.TensorProto.EXTERNAL
+        found[0].external_data.add(key="location", value=path.name)
+
+
 def _to_onnx(source: _Source, path: Path) -> None:
+    import onnx
+
+    onnx.save(_onnx_proto(source), path)
+
+
+def _onnx_proto(source: _Source) -> Any:
     import onnx
     import tensorflow as tf
 
@@ -184,7 +238,7 @@ def _to_onnx(source: _Source, path: Path) -> None:
                 dimension.dim_param = axis
     proto.producer_name, proto.producer_version = "dermaseg", __version__
     onnx.checker.check_model(proto)
-    onnx.save(proto, path)
+    return proto
 
 
 def _floor_mod(context: Any, node: Any, _name: str, _arguments: Any) -> None:
@@ -229,8 +283,10 @@ def _quantise(path: Path, images: np.ndarray) -> None:
 
 
 def _load_onnx(path: Path) -> Predict:
-    exported = OnnxModel(path)
+    return _predict_onnx(OnnxModel(path))
 
+
+def _predict_onnx(exported: OnnxModel) -> Predict:
     def predict(images: np.ndarray) -> dict[str, np.ndarray]:
         outputs = exported.predict_on_batch(images)
         return outputs if isinstance(outputs, dict) else {exported.output_names[0]: outputs}

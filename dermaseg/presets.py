@@ -1,63 +1,31 @@
-"""Trained networks that come with the library: from a photograph to an answer with nothing to download.
-
-Each preset is two files in `dermaseg/weights/`: `NAME.npz`, the weights in half precision, and `NAME.json`, its card: how to
-build the network, the SHA-256 of the weights, how to read the output, what it was trained on, its figures and its licence.
-Nothing here runs code that it finds in a file.
-"""
+"""Trained networks that come with the library: from a photograph to an answer with nothing to download."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dermaseg.errors import DataError
-from dermaseg.runs import read_json, write_atomically, write_json
+from dermaseg.pretrained import DEFAULT_PRESET, Preset, find_preset, list_presets, read_weights
+from dermaseg.runs import write_atomically, write_json
 
 if TYPE_CHECKING:
     import keras
 
 __all__ = ["DEFAULT_PRESET", "Preset", "list_presets", "load_preset", "save_preset"]
 
-FOLDER = Path(__file__).parent / "weights"
-DEFAULT_PRESET = "unet-ham10000-128"
 BUILDERS = ("build_unet", "build_fuzzy_unet", "build_cnn", "build_hybrid")
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """One trained network in the package.
-
-    Args:
-        name: What it is: architecture, data and size.
-        path: Its weights.
-        card: All that is known of it, as in its `.json`: `task`, `size`, `class_names`, `decisions`, `builder`, `arguments`,
-            `sha256`, `data`, `figures`, `license`, `intended_use`, `limits`.
-    """
-
-    name: str
-    path: Path
-    card: Mapping[str, Any]
-
-    @property
-    def summary(self) -> str:
-        """One line for people: task, size of the file, licence."""
-        return f"{self.card['summary']} {self.path.stat().st_size / 1e6:.1f} MB. {self.card['license']}"
-
-
-def list_presets(folder: str | Path | None = None) -> tuple[Preset, ...]:
-    """Return the presets of the package, or of another folder, the default first. Reads the cards alone, no weights."""
-    cards = sorted(Path(folder or FOLDER).glob("*.json"), key=lambda path: (path.stem != DEFAULT_PRESET, path.stem))
-    return tuple(Preset(path.stem, path.with_suffix(".npz"), read_json(path)) for path in cards)
 
 
 def load_preset(name: str = DEFAULT_PRESET, *, folder: str | Path | None = None) -> keras.Model:
     """Build a preset's network and give it its weights.
+
+    To start a network of other classes from them, give the builders their `weights=name` instead.
 
     Args:
         name: One of `list_presets()`.
@@ -73,7 +41,7 @@ def load_preset(name: str = DEFAULT_PRESET, *, folder: str | Path | None = None)
     if preset.card["builder"] not in BUILDERS:
         raise DataError(f"{name}: its card names the builder {preset.card['builder']!r}, none of {', '.join(BUILDERS)}.")
     model = _build(preset.card["builder"], preset.card["arguments"])
-    stored = _read(preset)
+    stored = read_weights(preset)
     wanted = {weight.path: tuple(weight.shape) for weight in model.weights}
     if wanted != {key: array.shape for key, array in stored.items()}:
         odd = sorted(set(wanted) ^ set(stored))
@@ -81,18 +49,6 @@ def load_preset(name: str = DEFAULT_PRESET, *, folder: str | Path | None = None)
     for weight in model.weights:
         weight.assign(stored[weight.path].astype("float32"))
     return model
-
-
-def find_preset(name: str, *, folder: str | Path | None = None) -> Preset:
-    """Return the preset of that name.
-
-    Raises:
-        DataError: If there is none.
-    """
-    presets = {preset.name: preset for preset in list_presets(folder)}
-    if name not in presets:
-        raise DataError(f"there is no preset {name!r}; there are {', '.join(presets) or 'none in this installation'}.")
-    return presets[name]
 
 
 def save_preset(
@@ -133,17 +89,6 @@ def save_preset(
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     write_json(path.with_suffix(".json"), {**card, "builder": builder, "arguments": dict(arguments), "sha256": digest})
     return find_preset(name, folder=folder)
-
-
-def _read(preset: Preset) -> dict[str, np.ndarray]:
-    try:
-        content = preset.path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{preset.path}: the weights of the preset are missing. Install dermaseg again.") from None
-    if hashlib.sha256(content).hexdigest() != preset.card["sha256"]:
-        raise DataError(f"{preset.path}: not the weights that its card was written for (SHA-256). Install dermaseg again.")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {key.replace("|", "/"): arrays[key] for key in arrays.files}
 
 
 def _build(builder: str, arguments: Mapping[str, Any]) -> keras.Model:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dermaseg.errors import DataError, DermasegError
+from dermaseg.pretrained import Preset, folded_kernels, read_graph, read_weights
 
 __all__ = ["CARD_KEY", "OnnxModel"]
 
@@ -36,14 +38,35 @@ class OnnxModel:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads must be a positive integer or None, got {threads!r}.")
         self.path = Path(path)
-        self._session = _open(self.path, threads)
+        self._connect(_open(_content(self.path), self.path, threads), {})
+
+    @classmethod
+    def from_preset(cls, preset: Preset, *, threads: int | None = None) -> OnnxModel:
+        """Open a packaged preset: its graph, with the weights that also the Keras model has.
+
+        Args:
+            preset: One of `list_presets()` that has a graph.
+            threads: As for the class.
+
+        Raises:
+            DataError: If a file of the preset is missing or damaged.
+            DermasegError: If onnxruntime is not installed.
+        """
+        model = cls.__new__(cls)
+        model.path = preset.graph
+        kernels = folded_kernels(read_weights(preset))
+        model._connect(_open(read_graph(preset), preset.graph, threads, kernels), preset.card)
+        return model
+
+    def _connect(self, session: Any, card: Mapping[str, Any]) -> None:
+        self._session = session
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3 or inputs[0].type != "tensor(float)":
             taken = ", ".join(f"{each.name} {each.shape} {each.type}" for each in inputs)
-            raise DataError(f"{path}: takes {taken}, not (batch, height, width, 3) of float32. Export it by export_model.")
+            raise DataError(f"{self.path}: takes {taken}, not (batch, height, width, 3) of float32. Export it by export_model.")
         self._input = inputs[0]
         self.output_names: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
-        self.card: dict[str, Any] = _card(self._session.get_modelmeta().custom_metadata_map, self.path)
+        self.card: dict[str, Any] = dict(card) or _card(self._session.get_modelmeta().custom_metadata_map, self.path)
 
     @property
     def input_size(self) -> tuple[int | None, int | None]:
@@ -72,18 +95,25 @@ class OnnxModel:
         return outputs[0] if len(outputs) == 1 else dict(zip(self.output_names, outputs, strict=True))
 
 
-def _open(path: Path, threads: int | None) -> Any:
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"{path}: no file here. Give an .onnx file that export_model wrote.")
+    return path.read_bytes()
+
+
+def _open(content: bytes, path: Path, threads: int | None, kernels: Mapping[str, np.ndarray] | None = None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise DermasegError('onnxruntime is not installed: pip install "dermaseg[export]".') from error
-    if not path.is_file():
-        raise DataError(f"{path}: no file here. Give an .onnx file that export_model wrote.")
+        raise DermasegError("onnxruntime is not installed: pip install onnxruntime.") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0  # 0: onnxruntime takes the number of cores
     options.log_severity_level = 3  # errors; warnings are about optimisations that it then does without
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        if kernels:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(kernel) for kernel in kernels.values()]
+            options.add_external_initializers(list(kernels), values)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise DataError(f"{path}: cannot be read as an ONNX model ({str(error)[:300]}).") from error
 

@@ -21,6 +21,8 @@ from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.prediction import named_outputs
+from dermaseg.presets import load_preset
+from dermaseg.pretrained import is_preset
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
@@ -51,8 +53,8 @@ def train(
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
         output: The run folder. It must not hold a run yet.
         split: A split of your own; by default 70 % of the lesions train, 15 % validate and 15 % test.
-        start: A run folder or saved model whose weights the new model starts from, wherever layers share name and shape: a
-            segmentation network lends its encoder to a classifier of the same filters.
+        start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
+            share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded.
         **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults.
@@ -168,7 +170,7 @@ def _fit(
         if model is None:
             model = task.build(train_part, plan.model)
             if saved.get("start"):
-                lend_weights(load_model(_model_file(Path(saved["start"]))), model)
+                lend_weights(_lender(saved["start"]), model)
             model.compile(
                 optimizer=_optimizer(plan, epochs * steps),
                 jit_compile=plan.jit_compile,
@@ -271,8 +273,11 @@ def _decide(model: keras.Model, task: Task, validation_part: Samples, batch_size
     return Decisions(**found)
 
 
-def _model_file(path: Path) -> Path:
-    return path / "model.keras" if path.is_dir() else path
+def _lender(start: str) -> keras.Model:
+    if is_preset(start):
+        return load_preset(start)
+    path = Path(start)
+    return load_model(path / "model.keras" if path.is_dir() else path)
 
 
 def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:

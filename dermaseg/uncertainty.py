@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 __all__ = [
     "TRANSFORMS",
@@ -153,10 +152,15 @@ def entropy_bits(probabilities: Any) -> np.ndarray:
     probabilities = _check(probabilities)
     if probabilities.shape[-1] == 1:
         event = probabilities[..., 0]
-        return (special.entr(event) + special.entr(1.0 - event)) / np.log(2.0)
+        return _surprise(event) + _surprise(1.0 - event)
     if not np.allclose(probabilities.sum(axis=-1), 1.0, atol=1e-2):
         raise ValueError("probabilities of several classes must sum to 1 along the last axis.")
-    return special.entr(probabilities).sum(axis=-1) / np.log(2.0)
+    return _surprise(probabilities).sum(axis=-1)
+
+
+def _surprise(probabilities: np.ndarray) -> np.ndarray:
+    """Return -p log2 p, 0 at p = 0."""
+    return -probabilities * np.log2(np.where(probabilities > 0, probabilities, 1.0))
 
 
 def lesion_entropy(probabilities: Any) -> np.ndarray:

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from dermaseg import presets
 from dermaseg.errors import DataError
-from dermaseg.models import build_hybrid
+from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
+from dermaseg.pretrained import FOLDER, folded_kernels, is_preset, read_weights
 from dermaseg.presets import DEFAULT_PRESET, list_presets, load_preset, save_preset
 
 ARGUMENTS = {"num_classes": 3, "filters": [8, 16]}
@@ -76,6 +76,56 @@ def test_packaged_presets_are_whole(preset):
 
 
 def test_packaged_presets_stay_small():
-    assert sum(preset.path.stat().st_size for preset in list_presets()) < 25e6
-    assert not list_presets() or list_presets()[0].name == DEFAULT_PRESET
-    assert presets.FOLDER.name == "weights"
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 25e6
+    assert list_presets()[0].name == DEFAULT_PRESET
+    assert is_preset(DEFAULT_PRESET)
+    assert not is_preset("photo.jpg")
+
+
+@pytest.mark.parametrize("preset", list_presets(), ids=lambda preset: preset.name)
+def test_a_preset_computes_the_same_without_keras(preset):
+    pytest.importorskip("onnxruntime")
+    from dermaseg.data.synthetic import synthetic_batch
+    from dermaseg.prediction import named_outputs
+    from dermaseg.runtime import OnnxModel
+
+    photographs = synthetic_batch(2, size=(75, 101), seed=1)[0]
+    expected = named_outputs(load_preset(preset.name).predict_on_batch(photographs))
+    found = named_outputs(OnnxModel.from_preset(preset).predict_on_batch(photographs))
+    assert found.keys() == expected.keys()
+    for name, output in expected.items():
+        np.testing.assert_allclose(found[name], output, atol=1e-3)
+
+
+def test_folding_keeps_what_convolution_and_normalisation_compute():
+    import keras
+
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(5, 1, use_bias=False, name="a_conv")])
+    model.add(keras.layers.BatchNormalization(name="a_norm"))
+    model.set_weights([rng.uniform(0.5, 2, weight.shape) for weight in model.weights])
+    weights = {weight.path.removeprefix("sequential/"): np.asarray(weight) for weight in model.weights}
+    pixels = rng.normal(size=(1, 4, 4, 3)).astype("float32")
+    folded = folded_kernels(weights)["a_conv/kernel"]
+    assert folded.shape == (5, 3, 1, 1)
+    slope = model.predict_on_batch(pixels) - model.predict_on_batch(0 * pixels)
+    np.testing.assert_allclose(slope, pixels @ folded[:, :, 0, 0].T, rtol=1e-4, atol=1e-5)
+
+
+def test_builders_start_from_a_preset():
+    stored = read_weights(list_presets()[0])
+    for build in (build_unet, build_fuzzy_unet):
+        model = build(weights="unet-ham10000-128")
+        assert model.count_params() > 0
+    hybrid = build_hybrid(num_classes=3, weights=DEFAULT_PRESET)
+    for weight in hybrid.weights:
+        if weight.path.startswith("encoder_"):
+            np.testing.assert_array_equal(np.asarray(weight), stored[weight.path].astype("float32"))
+    assert hybrid.output["label"].shape == (None, 3)
+
+
+def test_a_preset_that_does_not_fit_a_builder_says_how_it_was_trained():
+    with pytest.raises(ValueError, match=r"weights='unet-ham10000-128' do not fit: .* trained as build_unet with its defaults"):
+        build_cnn(num_classes=2, weights="unet-ham10000-128")
+    with pytest.raises(DataError, match="there is no preset 'imagenet'"):
+        build_unet(weights="imagenet")

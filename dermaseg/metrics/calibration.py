@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import optimize, special
 
 __all__ = [
     "Reliability",
@@ -193,6 +192,7 @@ def fit_temperature(labels: Any, probabilities: Any) -> float:
     if labels.shape != logits.shape[:1]:
         raise ValueError(f"labels must be (samples,), one a row of probabilities, got {labels.shape} for {len(logits)}.")
     chosen = _one_hot(labels, logits)
+    from scipy import optimize, special  # a prediction, which fits nothing, starts without
 
     def negative_log_likelihood(log_temperature: float) -> float:
         return -float(np.sum(chosen * special.log_softmax(logits / np.exp(log_temperature), axis=1)))
@@ -221,7 +221,9 @@ def apply_temperature(probabilities: Any, temperature: float) -> np.ndarray:
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}.")
-    tempered = special.softmax(_log_probabilities(probabilities) / temperature, axis=1)
+    scaled = _log_probabilities(probabilities) / temperature
+    tempered = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    tempered /= tempered.sum(axis=1, keepdims=True)
     return tempered if np.ndim(probabilities) == 2 else tempered[:, 1]
 
 

@@ -10,6 +10,7 @@ from keras import layers
 
 from dermaseg.layers.padding import PadToStride
 from dermaseg.models.blocks import check_filters, dense_head, encode
+from dermaseg.pretrained import with_weights
 
 __all__ = ["build_cnn"]
 
@@ -28,6 +29,7 @@ def build_cnn(
     variant: Literal["residual", "plain"] = "residual",
     dropout: float = 0.0,
     classifier_activation: str | None = "auto",
+    weights: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build a classifier from raw pixels to class probabilities.
@@ -49,6 +51,8 @@ def build_cnn(
         variant: `"residual"` or `"plain"`.
         dropout: Rate, 0 to 1, before the last dense layer.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
+            keeps its own.
         name: Name of the model.
 
     Returns:
@@ -80,7 +84,7 @@ def build_cnn(
     outputs = dense_head(
         features, num_classes=num_classes, dropout=dropout, classifier_activation=classifier_activation, name="label"
     )
-    return keras.Model(inputs, outputs, name=name or "cnn")
+    return with_weights(keras.Model(inputs, outputs, name=name or "cnn"), weights)
 
 
 def _residual(images: Any, filters: Sequence[int], blocks: Sequence[int] | None, stem_stride: int) -> Any:

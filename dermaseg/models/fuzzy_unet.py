@@ -14,6 +14,7 @@ from dermaseg.layers.padding import CropLike
 from dermaseg.layers.upsampling import SmoothUpsampling
 from dermaseg.models.blocks import decode
 from dermaseg.models.unet import build_masks, build_pyramid
+from dermaseg.pretrained import with_weights
 
 __all__ = ["build_fuzzy_unet"]
 
@@ -37,6 +38,7 @@ def build_fuzzy_unet(
     deep_supervision: bool = False,
     dropout: float = 0.0,
     classifier_activation: str | None = "auto",
+    weights: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build a U-Net with a `FuzzySkipGate` on each skip.
@@ -63,6 +65,8 @@ def build_fuzzy_unet(
         deep_supervision: As for `build_unet`.
         dropout: As for `build_unet`.
         classifier_activation: As for `build_unet`.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
+            keeps its own.
         name: Name of the model.
 
     Returns:
@@ -118,7 +122,7 @@ def build_fuzzy_unet(
         masks = outputs if deep_supervision else {"mask": outputs}
         rule_entropy = _rule_entropy(strengths["gate_0"], inputs, stride=pyramid.stride * gate_stride)
         outputs = {**masks, "uncertainty": _undecided(masks["mask"]), "rule_entropy": rule_entropy}
-    return keras.Model(inputs, outputs, name=name or "fuzzy_unet")
+    return with_weights(keras.Model(inputs, outputs, name=name or "fuzzy_unet"), weights)
 
 
 def _undecided(mask: Any) -> Any:

@@ -14,6 +14,7 @@ from dermaseg.layers.pooling import BorderPooling, LesionPooling
 from dermaseg.layers.uncertainty import UncertaintyWeights
 from dermaseg.models.blocks import decode, dense_head
 from dermaseg.models.unet import Pyramid, build_masks, build_pyramid
+from dermaseg.pretrained import with_weights
 
 __all__ = ["UncertaintyWeightedModel", "build_hybrid"]
 
@@ -101,6 +102,7 @@ def build_hybrid(
     learned_weights: bool = True,
     dropout: float = 0.0,
     classifier_activation: str | None = "auto",
+    weights: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build a network that outlines the lesion and names it.
@@ -127,6 +129,8 @@ def build_hybrid(
             model, whose `compile` takes fixed `loss_weights`.
         dropout: Rate, 0 to 1, before the classifier's dense layer.
         classifier_activation: Of the diagnosis: `"auto"`, the name of an activation, or None for logits.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
+            keeps its own.
         name: Name of the model.
 
     Returns:
@@ -178,7 +182,7 @@ def build_hybrid(
         name="label",
     )
     build = UncertaintyWeightedModel if learned_weights else keras.Model
-    return build(inputs, {"mask": mask, "label": label}, name=name or "hybrid")
+    return with_weights(build(inputs, {"mask": mask, "label": label}, name=name or "hybrid"), weights)
 
 
 def _fuzzy_gate(skip: Any, decoded: Any, name: str) -> Any:

@@ -11,6 +11,7 @@ from keras import layers
 from dermaseg.layers.padding import PadToStride
 from dermaseg.models.blocks import check_filters, decode, encode, mask_head
 from dermaseg.models.encoders import build_encoder
+from dermaseg.pretrained import with_weights
 
 __all__ = ["build_unet"]
 
@@ -29,6 +30,7 @@ def build_unet(
     deep_supervision: bool = False,
     dropout: float = 0.0,
     classifier_activation: str | None = "auto",
+    weights: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Build a U-Net from raw pixels to mask probabilities.
@@ -50,6 +52,8 @@ def build_unet(
             (Lee et al., 2015): the model then returns a dict of `mask`, `mask_coarse` and `mask_coarsest`.
         dropout: Rate, 0 to 1, of spatial dropout on the coarsest map.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
+            keeps its own.
         name: Name of the model.
 
     Returns:
@@ -86,7 +90,7 @@ def build_unet(
         deep_supervision=deep_supervision,
         classifier_activation=classifier_activation,
     )
-    return keras.Model(inputs, masks, name=name or "unet")
+    return with_weights(keras.Model(inputs, masks, name=name or "unet"), weights)
 
 
 class Pyramid(NamedTuple):
