@@ -5,8 +5,8 @@ import pytest
 
 from dermaseg.errors import DataError
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
-from dermaseg.pretrained import FOLDER, folded_kernels, is_preset, read_weights
 from dermaseg.presets import DEFAULT_PRESET, list_presets, load_preset, save_preset
+from dermaseg.pretrained import FOLDER, folded_kernels, is_preset, read_weights
 
 ARGUMENTS = {"num_classes": 3, "filters": [8, 16]}
 CARD = {"summary": "A test.", "license": "CC BY-NC 4.0", "size": 32}
