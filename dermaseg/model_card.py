@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dermaseg.data import Split
 from dermaseg.prediction import NOT_A_DIAGNOSIS
 from dermaseg.report import Report
 from dermaseg.runs import RunFolder, read_json, write_atomically
@@ -16,6 +17,12 @@ LICENSES: Mapping[str, str] = {
     "HAM10000": "CC BY-NC 4.0 (Tschandl et al., 2018, 2020): models trained on it are for non-commercial use.",
     "ISIC": "each photograph its own, most CC0 or CC BY-NC (Codella et al., 2019): look at the ISIC Archive.",
 }
+# How `Split.group` names what was kept together, in a reader's words.
+TIES: Mapping[str, str] = {"lesion_id": "lesion", "patient_id": "patient", "duplicates": "near-duplicate"}
+BY_IMAGE = (
+    "**Warning: photographs of one lesion may stand in both the training and the test part; the figures may measure memory.** "
+    "Nothing in the data said which belong together, or the split was asked for by image."
+)
 UNKNOWN_LICENSE = "not known to dermaseg: write down that of your photographs."
 
 
@@ -29,7 +36,7 @@ def model_card(run: RunFolder, report: Report) -> str:
     References:
         Mitchell et al., 2019, "Model cards for model reporting".
     """
-    saved, card = read_json(run.settings), read_json(run.model_card)
+    saved, card, split = read_json(run.settings), read_json(run.model_card), Split.load(run.split)
     settings, versions = saved["settings"], saved["versions"]
     source = report.title.partition(" part of ")[2] or saved["data"]
     task = TASKS.get(saved["task"])
@@ -47,7 +54,8 @@ def model_card(run: RunFolder, report: Report) -> str:
         "",
         f"- Source: {source}.",
         f"- Licence of the data: {_license(source)}",
-        f"- Split by lesion, seed {settings['seed']}, SHA-256 `{saved['split']}`.",
+        f"- Split by {_ties(split)}, seed {split.seed}, SHA-256 `{split.fingerprint}`.",
+        *([f"- {BY_IMAGE}"] if split.group == "image" else []),
         *([f"- Classes: {', '.join(card['class_names'])}."] if card.get("class_names") else []),
         "",
         "## Training",
@@ -77,6 +85,10 @@ def write_model_card(run: RunFolder, report: Report) -> None:
     """Write the card as `MODEL_CARD.md` into the run folder."""
     text = model_card(run, report)
     write_atomically(run.path / "MODEL_CARD.md", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _ties(split: Split) -> str:
+    return " and ".join(TIES.get(tie, tie) for tie in split.group.split(", "))
 
 
 def _license(source: Any) -> str:

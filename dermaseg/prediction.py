@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from dermaseg.data.geometry import fit_area
-from dermaseg.data.images import read_image, resize_image
+from dermaseg.data.images import convert_image, read_image, resize_image
 from dermaseg.decisions import Decisions
+from dermaseg.errors import DataError
 from dermaseg.pretrained import DEFAULT_PRESET, Preset, find_preset, is_preset
 from dermaseg.runs import read_json, write_atomically
 
@@ -100,11 +101,18 @@ class Prediction:
 
     @property
     def refer(self) -> bool | None:
-        """Whether the doubt is above the level of the validation part's most doubtful tenth; None where no level is known."""
+        """Whether to leave the photograph to a person; None where no level of doubt is known.
+
+        It is so where the doubt is above the level of the validation part's most doubtful tenth, and where the mask is empty:
+        photographs are taken of lesions, so that none found is a miss, however sure of it the network is.
+        """
         doubts = self.uncertainty
         levels = {"mask": self.decisions.mask_rejection, "label": self.decisions.label_rejection}
         answers = [bool(level.refer(doubts[kind])) for kind, level in levels.items() if level is not None and kind in doubts]
-        return any(answers) if answers else None
+        if not answers:
+            return None
+        nothing_found = self.probability is not None and not bool((self.probability > self.threshold).any())
+        return any(answers) or nothing_found
 
     def summary(self) -> dict[str, Any]:
         """Figures for a table or a JSON line: size, lesion, classes, doubts, and whether to refer."""
@@ -205,17 +213,36 @@ class Predictor:
         """Read one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8."""
         return next(self.predict([photo]))
 
-    def predict(self, photos: Iterable[Photo], *, batch_size: int = 16) -> Iterator[Prediction]:
+    def predict(
+        self,
+        photos: Iterable[Photo],
+        *,
+        batch_size: int = 16,
+        on_error: Callable[[Photo, DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
         """Read photographs one after the other, in order, holding one batch in memory.
 
         Photographs that follow each other and share a shape share a batch.
 
+        Args:
+            photos: Paths, PIL images or RGB arrays.
+            batch_size: Photographs in memory at a time.
+            on_error: Called with each photograph that cannot be read and the reason; it has no prediction, and the next ones
+                follow. None raises the first reason.
+
         Raises:
-            DataError: If a file cannot be read; the message names it.
+            DataError: If a file cannot be read and `on_error` is None; the message names it.
         """
         with ThreadPoolExecutor(2) as readers:
             for chunk in _chunks(photos, batch_size):
-                loaded = list(readers.map(_read, chunk))
+                loaded = []
+                for photo, found in zip(chunk, readers.map(_try_to_read, chunk), strict=True):
+                    if not isinstance(found, DataError):
+                        loaded.append(found)
+                    elif on_error is None:
+                        raise found
+                    else:
+                        on_error(photo, found)
                 for _, group in itertools.groupby(loaded, key=lambda item: item[1].shape):
                     yield from self._predict_group(list(group))
 
@@ -331,11 +358,18 @@ def _chunks(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
         yield chunk
 
 
+def _try_to_read(photo: Photo) -> tuple[Path | None, np.ndarray] | DataError:
+    try:
+        return _read(photo)
+    except DataError as error:
+        return error
+
+
 def _read(photo: Photo) -> tuple[Path | None, np.ndarray]:
     if isinstance(photo, (str, Path)):
         return Path(photo), read_image(photo)
     if isinstance(photo, Image.Image):
-        return None, np.asarray(photo.convert("RGB"))
+        return None, convert_image(photo)
     if photo.ndim != 3 or photo.shape[-1] != 3 or photo.dtype != np.uint8:
         raise ValueError(f"an array must be RGB, (height, width, 3), uint8, 0 to 255; got shape {photo.shape}, {photo.dtype}.")
     return None, photo

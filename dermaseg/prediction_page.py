@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ PAGE_PHOTO_PX = 480
 
 def save_predictions(
     predictions: Iterable[tuple[str, Prediction]], folder: str | Path, *, measure: bool = True, page: bool = True
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Write each prediction's mask and overlay as it comes, and at the end `predictions.csv` and `predictions.html`.
+
+    The table and the page are also written when predicting breaks off, by an error or an interrupt, or when the generator is
+    closed: of the photographs that were done. Without any, nothing is written.
 
     Args:
         predictions: Names for the files, all different, with the predictions; taken one at a time.
@@ -33,22 +36,25 @@ def save_predictions(
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
     cards: list[Card] = []
-    for name, prediction in predictions:
-        row = {**prediction.summary(), **prediction.save(folder, name)}
-        if measure and prediction.probability is not None and prediction.mask.any():
-            from dermaseg.measurements import measure_lesion
+    try:
+        for name, prediction in predictions:
+            row = {**prediction.summary(), **prediction.save(folder, name)}
+            if measure and prediction.probability is not None and prediction.mask.any():
+                from dermaseg.measurements import measure_lesion
 
-            row["measurements"] = measure_lesion(prediction.image, prediction.mask).to_dict()
-        rows.append(_flat(row))
-        if page:
-            cards.append(_card(name, prediction, row))
-        yield row
-    write_csv(folder / "predictions.csv", rows)
-    if page:
-        made = Page("Predictions", subtitle=f"{len(rows)} photographs")
-        made.note(NOT_A_DIAGNOSIS, tone="warning")
-        made.cards(cards, max_px=PAGE_PHOTO_PX)
-        made.save(folder / "predictions.html")
+                row["measurements"] = measure_lesion(prediction.image, prediction.mask).to_dict()
+            rows.append(_flat(row))
+            if page:
+                cards.append(_card(name, prediction, row))
+            yield row
+    finally:
+        if rows:
+            write_csv(folder / "predictions.csv", rows)
+        if cards:
+            made = Page("Predictions", subtitle=f"{len(cards)} photographs")
+            made.note(NOT_A_DIAGNOSIS, tone="warning")
+            made.cards(cards, max_px=PAGE_PHOTO_PX)
+            made.save(folder / "predictions.html")
 
 
 def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
@@ -79,8 +85,14 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
         facts=facts,
         badge="refer" if refer else "",
         tone="warning" if refer else "neutral",
-        text="The network is unsure: let a person decide." if refer else "",
+        text=_advice(prediction, row),
     )
+
+
+def _advice(prediction: Prediction, row: dict[str, Any]) -> str:
+    if row.get("lesion_px") == 0:
+        return "The network found no lesion: look at the photograph."
+    return "The network is unsure: let a person decide." if prediction.refer else ""
 
 
 def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:

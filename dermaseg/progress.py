@@ -1,7 +1,8 @@
-"""Progress on a terminal: one bar for photographs, one for training. Elsewhere a line now and then, or nothing."""
+"""Progress on a terminal: one bar for photographs, one for training. Elsewhere a training says one line at its end."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         disable=not console.is_terminal,
+        # Results in a pipe stay there; lines on a terminal go above the bar.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 
@@ -44,7 +47,7 @@ def counting(console: Console, description: str) -> Iterator[Callable[[int, int]
 
 @contextmanager
 def training_progress(console: Console) -> Iterator[keras.callbacks.Callback]:
-    """Show a bar over all steps of a training, and a line for each validated epoch."""
+    """Show a bar over all steps of a training and a line for each validated epoch; elsewhere one line, of the last of them."""
     import keras
 
     with _bar(console) as progress:
@@ -53,6 +56,7 @@ def training_progress(console: Console) -> Iterator[keras.callbacks.Callback]:
             def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
                 self.bar = progress.add_task("train", total=None, note="")
                 self.epoch = 0
+                self.line = ""
 
             def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
                 self.epoch = epoch
@@ -67,6 +71,12 @@ def training_progress(console: Console) -> Iterator[keras.callbacks.Callback]:
                     figures = "  ".join(
                         f"{name} {value:.4f}" for name, value in (logs or {}).items() if name != "learning_rate"
                     )
-                    console.print(f"epoch {epoch + 1}/{self.params['epochs']}  {figures}", highlight=False)
+                    self.line = f"epoch {epoch + 1}/{self.params['epochs']}  {figures}"
+                    if console.is_terminal:
+                        console.print(self.line, highlight=False)
+
+            def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+                if self.line and not console.is_terminal:
+                    console.print(self.line, highlight=False, soft_wrap=True)
 
         yield Show()

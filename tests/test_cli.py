@@ -1,22 +1,39 @@
+import dataclasses
+import io
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 import time
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import cli
+from dermaseg import cli, commands
 from dermaseg.data import make_synthetic, read_mask
+from dermaseg.pretrained import DEFAULT_PRESET, find_preset
+from dermaseg.tasks import Settings
 
 
 @pytest.fixture(scope="module")
 def data(synthetic_folder):
     return synthetic_folder
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Twenty photographs of grey: more than a batch."""
+    folder = tmp_path_factory.mktemp("photographs")
+    paths = [folder / f"grey_{index}.png" for index in range(20)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (40, 30), (10 * index,) * 3).save(path)
+    return paths
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +59,7 @@ def fails(capsys, *arguments):
     assert cli.run([str(argument) for argument in arguments]) == cli.USER_ERROR
     lines = capsys.readouterr().err.strip().splitlines()
     assert "Traceback" not in " ".join(lines)
-    assert len([line for line in lines if line.startswith("dermaseg:")]) == 1
+    assert len([line for line in lines if line.startswith("dermaseg:") and not line.startswith("dermaseg: warning:")]) == 1
     return lines[-1]
 
 
@@ -67,12 +84,67 @@ def test_each_command_teaches_by_example(capsys):
     for command in ("demo", "train", "evaluate", "predict", "audit", "tasks", "presets", "export"):
         with pytest.raises(SystemExit, match="0"):
             cli.run([command, "--help"])
-        assert "Example: dermaseg" in capsys.readouterr().out
+        shown = capsys.readouterr().out
+        assert len(re.findall(rf"^  dermaseg {command}", shown.partition("Examples:")[2], re.MULTILINE)) in (1, 2, 3)
+        assert "default: None" not in shown
+        assert "default: False" not in shown
+
+
+def test_the_bare_command_shows_where_to_begin(capsys):
+    assert cli.run([]) == cli.USER_ERROR
+    examples = capsys.readouterr().out.partition("Examples:")[2]
+    assert all(f"dermaseg {command}" in examples for command in ("demo", "predict", "train"))
+
+
+def test_the_settings_of_a_training_are_explained(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.run(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "photographs a step (default: 32; classify-9: 16)" in shown
+    assert "(default: none; classify, classify-7, hybrid: logits)" in shown
+    settings = {field.name for field in dataclasses.fields(Settings)}
+    assert set(cli.SETTINGS) == settings - {"model", "jit_compile"}
 
 
 def test_tasks_are_listed(capsys):
     assert cli.run(["tasks"]) == 0
     assert capsys.readouterr().out.startswith("segment ")
+    assert cli.run(["tasks", "--json"]) == 0
+    listed = {task["name"]: task for task in json.loads(capsys.readouterr().out)}
+    assert listed["classify-9"]["settings"]["size"] == 224
+
+
+def test_presets_say_what_they_may_be_used_for(capsys):
+    for arguments in ([], [DEFAULT_PRESET]):
+        assert cli.run(["presets", *arguments]) == 0
+        shown = capsys.readouterr().out
+        assert "CC BY-NC 4.0" in shown
+        assert "not a medical device" in shown
+    card = find_preset(DEFAULT_PRESET).card
+    data, figures = next(iter(card["figures"].items()))
+    name, figure = next((name, figure) for name, figure in figures.items() if isinstance(figure, dict))
+    assert data in shown
+    assert re.search(rf"{name} +{figure['value']:.3f} \[{figure['low']:.3f}", shown)
+    assert card["limits"] in " ".join(shown.split())
+    assert cli.run(["presets", DEFAULT_PRESET, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"name": DEFAULT_PRESET, **card}
+    assert cli.run(["presets", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == DEFAULT_PRESET
+
+
+def test_an_unknown_preset_is_a_mistake(capsys):
+    assert "there is no preset 'huge'" in fails(capsys, "presets", "huge")
+
+
+def test_warnings_are_one_line(capsys, monkeypatch):
+    def warn(options):
+        warnings.simplefilter("always")
+        warnings.warn("photographs say\nneither", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(commands, "tasks", warn)
+    monkeypatch.setattr(warn, "__name__", "tasks")
+    assert cli.run(["tasks"]) == 0
+    assert capsys.readouterr().err == "dermaseg: warning: photographs say neither\n"
 
 
 def test_training_ends_with_a_report(run):
@@ -102,6 +174,74 @@ def test_predict_writes_a_mask_of_each_size_and_a_line_each(run, tmp_path):
     page = (output / "predictions.html").read_text()
     assert "not a medical device" in page
     assert "photo_2" in page
+
+
+def test_a_photograph_that_cannot_be_read_stops_no_other(photographs, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("not a photograph")
+    output = tmp_path / "output"
+    # More than one batch: the broken one is in the second, the missing one in the first.
+    given = [photographs[0], tmp_path / "missing.jpg", *photographs[1:], broken, photographs[0]]
+    assert cli.run(["predict", *map(str, given), "--output", str(output), "--no-measure"]) == cli.USER_ERROR
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["photo"] for line in out.splitlines()] == [str(path) for path in photographs]
+    complaints = [line for line in err.splitlines() if line.startswith("dermaseg:")]
+    assert [("missing.jpg does not exist" in line, "broken.jpg is not an image" in line) for line in complaints] == [
+        (True, False),
+        (False, True),
+    ]
+    assert f"{output / 'predictions.html'}" in err
+    assert f"2 of {len(photographs) + 2} photographs could not be read" in err
+    assert len(list(output.glob("*_mask.png"))) == len(photographs)
+    assert len((output / "predictions.csv").read_text().splitlines()) == len(photographs) + 1
+    assert f"{len(photographs)} photographs" in (output / "predictions.html").read_text()
+
+
+def test_interrupted_predictions_keep_their_table_and_page(photographs, tmp_path, capsys, monkeypatch):
+    output = tmp_path / "output"
+
+    class Interrupted(io.StringIO):
+        def write(self, text):
+            if "_2_mask" in text:
+                raise KeyboardInterrupt
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Interrupted())
+    code = cli.run(["predict", *map(str, photographs[:4]), "--output", str(output), "--no-measure"])
+    assert code == cli.INTERRUPTED
+    assert f"What was done is in {output}." in capsys.readouterr().err
+    assert len((output / "predictions.csv").read_text().splitlines()) == 4
+    assert "3 photographs" in (output / "predictions.html").read_text()
+
+
+def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatch):
+    given = ["predict", *map(str, photographs[:2]), "--output", str(tmp_path), "--no-measure", "--no-page"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert cli.run(given) == 0
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(path) for path in photographs[:2]]
+    assert "lesion" in out
+    assert "{" not in out
+    assert f"Look at {tmp_path / 'predictions.csv'}" in err
+    assert cli.run([*given, "--json"]) == 0
+    assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 2
+
+
+def test_outputs_get_names_of_their_own():
+    given = [Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_2.jpg"), Path("d/y.jpg")]
+    assert commands._distinct_names(given) == ["x", "x_2", "x_2_2", "y"]
+
+
+def test_the_default_preset_runs_without_a_deep_learning_library(photographs, tmp_path):
+    code = (
+        "import sys; from dermaseg.cli import run;"
+        "assert run(sys.argv[1:]) == 0;"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'sklearn', 'skimage', 'scipy'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    arguments = ["predict", photographs[0], "--output", tmp_path, "--no-measure"]
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, timeout=60, capture_output=True)
+    assert (tmp_path / "predictions.html").is_file()
 
 
 def test_audit_of_a_clean_set(data, capsys):
@@ -177,3 +317,5 @@ def test_the_demo_runs_from_an_empty_folder(tmp_path):
         assert (made / name).stat().st_size > 0
     assert list((made / "predictions").glob("*_mask.png"))
     assert "jaccard" in done.stdout
+    closing = done.stderr.replace("\n", "").partition("Look at ")[2]
+    assert closing.startswith("dermaseg-demo/run/report.html")

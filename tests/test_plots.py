@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dermaseg.metrics import Interval, confusion_matrix, reliability, risk_coverage_curve
 from dermaseg.plots import (
@@ -85,6 +86,16 @@ def test_sizes_must_agree():
         overlay(np.zeros((4, 4, 3), "uint8"), np.zeros((5, 4), "uint8"))
     with pytest.raises(ValueError, match="they must agree"):
         panel([np.zeros((4, 4, 3), "uint8")], predicted=[np.zeros((5, 4), "uint8")])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_the_outline_is_that_of_scipy_also_along_the_edge(width):
+    mask = np.zeros((40, 50), "uint8")
+    mask[:25, 10:30] = mask[30:34, 35:] = 1
+    drawn = overlay(np.full((40, 50, 3), 90, "uint8"), mask, colour="#FFFFFF", width_px=width)
+    line = ndimage.binary_dilation(mask, iterations=width) & ~ndimage.binary_erosion(mask, iterations=width)
+    rim = ndimage.binary_dilation(line, iterations=max(1, width // 2)) & ~line
+    np.testing.assert_array_equal(drawn[..., 0], np.select([line, rim], [255, 30], 90))
 
 
 def test_a_panel_shows_each_photograph_with_both_outlines(tmp_path):

@@ -3,9 +3,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dermaseg.conformal import Rejection
+from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.models import build_unet
-from dermaseg.prediction import Predictor
+from dermaseg.prediction import Prediction, Predictor
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,49 @@ def test_files_and_pil_images_and_arrays_agree(predictor, tmp_path):
     for same in (path, str(path), Image.fromarray(pixels)):
         np.testing.assert_array_equal(predictor(same).probability, expected)
     assert predictor(path).photo == path
+
+
+def test_pil_images_are_read_as_their_files_are(predictor, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # as a phone held upright writes it
+    turned = tmp_path / "turned.jpg"
+    Image.fromarray(photo(40, 50)).save(turned, exif=exif)
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.linspace(0, 65535, 2000).astype(np.uint16).reshape(40, 50)).save(deep)
+    for path in (turned, deep):
+        with Image.open(path) as picture:
+            prediction = predictor(picture)
+        np.testing.assert_array_equal(prediction.image, predictor(path).image)
+    assert predictor(turned).mask.shape == (50, 40)
+    assert len(np.unique(prediction.image)) > 200  # clipped at 255, nearly all would be white
+
+
+@pytest.mark.parametrize("kind", ["mask", "label"])
+def test_an_empty_mask_is_referred_however_sure(kind):
+    level = Rejection(threshold=0.9, coverage=0.9, risk=0.1, samples=100)
+    known = Decisions(**{f"{kind}_rejection": level})
+    probability = np.zeros((4, 5), np.float32)
+    classes = {"a": 0.99, "b": 0.01}
+    empty = Prediction(None, photo(4, 5), probability, classes=classes, decisions=known)
+    assert empty.refer is True
+    assert empty.summary()["lesion_px"] == 0
+    found = Prediction(None, photo(4, 5), probability + 0.999, classes=classes, decisions=known)
+    assert found.refer is False
+    assert Prediction(None, photo(4, 5), probability).refer is None
+
+
+def test_photographs_that_cannot_be_read_are_left_to_the_caller(predictor, tmp_path):
+    broken = [tmp_path / "broken.jpg", tmp_path / "missing.jpg"]
+    broken[0].write_text("not a picture")
+    photos = [photo(40, 50, 0), broken[0], photo(40, 50, 1), broken[1], photo(40, 50, 2)]
+    failures = []
+    kept = list(predictor.predict(photos, batch_size=2, on_error=lambda *failure: failures.append(failure)))
+    for prediction, image in zip(kept, photos[::2], strict=True):
+        np.testing.assert_array_equal(prediction.image, image)
+    assert [path for path, _ in failures] == broken
+    assert "is not an image" in str(failures[0][1])
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        list(predictor.predict(photos, batch_size=2))
 
 
 def test_saved_pictures_and_figures(predictor, tmp_path):

@@ -1,4 +1,4 @@
-"""The one door for pixels: a file in, an RGB photograph or a 0/1 mask out, or a `DataError` that names the file.
+"""The one door for pixels: a file or an open PIL image in, an RGB photograph or a 0/1 mask out, or a `DataError` that names it.
 
 Pillow decodes PNG, JPEG, BMP, TIFF and WebP (of several frames, the first). Cameras and annotation tools write many
 dialects of these, so the rules stand here once:
@@ -27,7 +27,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dermaseg.errors import DataError
 
-__all__ = ["image_size", "read_image", "read_mask", "read_mask_grey", "resize_image", "resize_mask"]
+__all__ = ["convert_image", "image_size", "read_image", "read_mask", "read_mask_grey", "resize_image", "resize_mask"]
 
 _FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -59,11 +59,29 @@ def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> 
         if min_size is not None:
             height, width = min_size
             image.draft("RGB", (height, width) if _is_turned(image) else (width, height))
-        image = ImageOps.exif_transpose(image)
-        if _is_deep(image):
-            grey = _eight_bits(np.asarray(image), path)
-            return np.repeat(grey[..., None], 3, axis=-1)
-        return np.array(_flatten(image, background="white").convert("RGB"))
+        return _photograph(image, path)
+
+
+def convert_image(image: Image.Image) -> np.ndarray:
+    """Turn an open PIL image into 8-bit RGB as `read_image` does with a file: upright, by its full range, on white.
+
+    Args:
+        image: Of any colour mode; of several frames, the one that it stands at. It stays as it is.
+
+    Returns:
+        Array of shape `(height, width, 3)`, uint8.
+
+    Raises:
+        DataError: If its pixels cannot be decoded, it is empty, or larger than Pillow's pixel limit.
+
+    Examples:
+        >>> convert_image(Image.new("RGBA", (6, 4), (90, 0, 0, 0)))[0, 0].tolist()
+        [255, 255, 255]
+    """
+    name = getattr(image, "filename", "") or "the PIL image"
+    with _decoding(name):
+        _check_area(image, name)
+        return _photograph(image, name)
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -153,24 +171,45 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     if not path.is_file():
         problem = "is a folder, not an image file" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {problem}. Give the path of a {_FORMATS} file.")
-    too_large = DataError(f"{path} has more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS}. Shrink it.")
+    with _decoding(path), Image.open(path) as image:
+        _check_area(image, path)
+        yield image
+
+
+@contextmanager
+def _decoding(name: str | Path) -> Iterator[None]:
+    """Make one line on this picture of whatever Pillow raises in a block."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height == 0:
-                raise DataError(f"{path} is an empty picture of {width} by {height} pixels. Replace or remove it.")
-            # Pillow itself only warns up to twice its limit.
-            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-                raise too_large
-            yield image
+        yield
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_large from error
+        raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image. A {_FORMATS} file is needed.") from error
+        raise DataError(f"{name} is not an image. A {_FORMATS} file is needed.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        raise DataError(f"{path} cannot be decoded: {error}. Fetch the file again or remove it.") from error
+        raise DataError(f"{name} cannot be decoded: {error}. Fetch the file again or remove it.") from error
+
+
+def _check_area(image: Image.Image, name: str | Path) -> None:
+    width, height = image.size
+    if width * height == 0:
+        raise DataError(f"{name} is an empty picture of {width} by {height} pixels. Replace or remove it.")
+    # Pillow itself only warns up to twice its limit.
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(name)
+
+
+def _too_large(name: str | Path) -> DataError:
+    return DataError(f"{name} has more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS}. Shrink it.")
+
+
+def _photograph(image: Image.Image, name: str | Path) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
+    if _is_deep(image):
+        grey = _eight_bits(np.asarray(image), name)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.array(_flatten(image, background="white").convert("RGB"))
 
 
 def _is_turned(image: Image.Image) -> bool:

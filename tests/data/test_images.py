@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dermaseg.data.images import image_size, read_image, read_mask, read_mask_grey, resize_image, resize_mask
+from dermaseg.data.images import convert_image, image_size, read_image, read_mask, read_mask_grey, resize_image, resize_mask
 from dermaseg.errors import DataError
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -113,6 +113,37 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     }[orientation]
     np.testing.assert_array_equal(read_image(path), turned)
     assert image_size(path) == turned.shape[:2] == read_mask(path).shape
+
+
+def test_open_pictures_become_what_their_files_do(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([0, 0, 0] + [10, 20, 30] * 255)
+    paths = [
+        save(tmp_path, RGB, "turned.png", exif=exif),
+        save(tmp_path, np.array([[0, 257, 32768, 65535]], np.uint16), "deep.png"),
+        save(tmp_path, np.array([[0, 0.5, 1]], np.float32), "float.tif"),
+        save(tmp_path, palette, "palette.png", transparency=0),
+    ]
+    for path in paths:
+        with Image.open(path) as picture:
+            np.testing.assert_array_equal(convert_image(picture), read_image(path))
+            np.testing.assert_array_equal(convert_image(picture), read_image(path))  # and stays as it is
+
+
+def test_open_pictures_that_cannot_be_converted_are_named(tmp_path, monkeypatch):
+    path = save(tmp_path, RGB, "cut.bmp")
+    path.write_bytes(path.read_bytes()[:200])
+    with Image.open(path) as picture, pytest.raises(DataError, match=r"cut\.bmp cannot be decoded"):
+        convert_image(picture)
+    with pytest.raises(DataError, match="the PIL image is an empty picture of 0 by 3"):
+        convert_image(Image.new("RGB", (0, 3)))
+    with pytest.raises(DataError, match="the PIL image holds float32 values"):
+        convert_image(Image.fromarray(np.array([[-1.0, 2.0]], np.float32)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match="more pixels than Pillow's limit"):
+        convert_image(Image.fromarray(RGB))
 
 
 @pytest.mark.parametrize(("min_size", "shape"), [(None, (450, 600)), ((256, 256), (450, 600)), ((128, 128), (225, 300))])

@@ -1,0 +1,35 @@
+import dataclasses
+
+import pytest
+
+from dermaseg.data import Split
+from dermaseg.model_card import write_model_card
+from dermaseg.report import Report
+from dermaseg.runs import RunFolder, write_json
+from dermaseg.tasks import Settings
+
+
+def card(folder, group):
+    run = RunFolder.create(folder)
+    split = Split({"train": ("a",), "validation": ("b",), "test": ("c",)}, seed=7, group=group)
+    split.save(run.split)
+    versions = {"dermaseg": "0.1.0", "keras": "3.15.1", "backend": "tensorflow"}
+    saved = {"task": "segment", "data": "clinic", "settings": dataclasses.asdict(Settings()), "precision": "float32"}
+    write_json(run.settings, {**saved, "split": split.fingerprint, "versions": versions})
+    write_json(run.model_card, {"task": "segment", "size": 128, "best_epoch": 3})
+    write_model_card(run, Report("segment: test part of HAM10000", {}, {}, [{"id": "c"}], 1))
+    return (folder / "MODEL_CARD.md").read_text(), split
+
+
+@pytest.mark.parametrize(
+    ("group", "words"),
+    [
+        ("lesion_id", "lesion"),
+        ("lesion_id, patient_id, duplicates", "lesion and patient and near-duplicate"),
+        ("image", "image"),
+    ],
+)
+def test_the_card_says_what_the_split_kept_together(tmp_path, group, words):
+    text, split = card(tmp_path, group)
+    assert f"- Split by {words}, seed 7, SHA-256 `{split.fingerprint}`." in text
+    assert ("Warning: photographs of one lesion may stand in both" in text) == (group == "image")
