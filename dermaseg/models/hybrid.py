@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import layers, ops
 
+from dermaseg.distribution import replica_count
 from dermaseg.layers.fuzzy import FuzzySkipGate
 from dermaseg.layers.padding import PadToStride
 from dermaseg.layers.pooling import BorderPooling, LesionPooling
@@ -77,15 +78,18 @@ class UncertaintyWeightedModel(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Return the weighted sum of the outputs' losses, and what regularisers add."""
+        replicas = replica_count()
         losses, shares = [], []
         for name, tracker in self._trackers.items():
             weight = None if sample_weight is None else sample_weight.get(name)
             loss = self._losses_by_output[name](y[name], y_pred[name], sample_weight=weight)
+            # Keras has divided by the replicas, whose gradients it will sum. The learned weights are to see a loss as it is.
+            loss = loss * replicas
             tracker.update_state(loss)
             losses.append(ops.cast(loss, "float32"))
             shares.append(ops.ones(()) if weight is None else ops.mean(ops.cast(ops.greater(weight, 0), "float32")))
         total = self.uncertainty(ops.stack(losses), ops.stack(shares))
-        return sum(self.losses, start=total)
+        return sum(self.losses, start=total) / replicas
 
 
 def build_hybrid(
