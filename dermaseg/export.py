@@ -388,7 +388,7 @@ def _require(packages: Sequence[str]) -> None:
             with _quiet():
                 importlib.import_module(package)
         except ImportError as error:
-            raise DermasegError(f'{package} is not installed: pip install "dermaseg[export]".') from error
+            raise DermasegError(f'{package} is not installed: pip install ".[export]" in a clone of dermaseg.') from error
 
 
 def _read(model: str | Path | keras.Model) -> tuple[keras.Model, dict[str, Any]]:

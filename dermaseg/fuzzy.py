@@ -36,17 +36,53 @@ __all__ = [
 
 
 def godel_t_norm(p: Any, mu: Any) -> Any:
-    """Return min(p, mu), the largest t-norm and the only one with T(p, p) = p."""
+    """Return min(p, mu), the largest t-norm and the only one with T(p, p) = p.
+
+    Args:
+        p: Memberships in [0, 1], any shape.
+        mu: Memberships in [0, 1], of a shape that broadcasts with `p`.
+
+    Returns:
+        Memberships in [0, 1], the shape of both together.
+
+    Examples:
+        >>> float(godel_t_norm(0.75, 0.5))
+        0.5
+    """
     return ops.minimum(p, mu)
 
 
 def product_t_norm(p: Any, mu: Any) -> Any:
-    """Return p mu, the "and" of independent events."""
+    """Return p mu, the "and" of independent events.
+
+    Args:
+        p: Memberships in [0, 1], any shape.
+        mu: Memberships in [0, 1], of a shape that broadcasts with `p`.
+
+    Returns:
+        Memberships in [0, 1], the shape of both together.
+
+    Examples:
+        >>> float(product_t_norm(0.75, 0.5))
+        0.375
+    """
     return ops.multiply(p, mu)
 
 
 def lukasiewicz_t_norm(p: Any, mu: Any) -> Any:
-    """Return max(0, p + mu - 1), the smallest t-norm of Frank's family."""
+    """Return max(0, p + mu - 1), the smallest t-norm of Frank's family.
+
+    Args:
+        p: Memberships in [0, 1], any shape.
+        mu: Memberships in [0, 1], of a shape that broadcasts with `p`.
+
+    Returns:
+        Memberships in [0, 1], the shape of both together.
+
+    Examples:
+        >>> float(lukasiewicz_t_norm(0.75, 0.5))
+        0.25
+    """
     return ops.maximum(ops.add(p, mu) - 1.0, 0.0)
 
 
@@ -63,6 +99,9 @@ def frank_t_norm(p: Any, mu: Any, lam: float) -> Any:
         p: Memberships in [0, 1].
         mu: Memberships in [0, 1].
         lam: At least 0. The limits are exact: 0 is Gödel, 1 the product, infinity Łukasiewicz.
+
+    Returns:
+        Memberships in [0, 1], up to rounding.
 
     Raises:
         ValueError: If `lam` is negative or NaN.
@@ -104,6 +143,9 @@ def hamacher_t_norm(p: Any, mu: Any, gamma: float) -> Any:
         mu: Memberships in [0, 1].
         gamma: At least 0, finite.
 
+    Returns:
+        Memberships in [0, 1], up to rounding.
+
     Raises:
         ValueError: If `gamma` is negative, infinite or NaN.
 
@@ -140,6 +182,9 @@ def t_norm(name: str, parameter: float | None = None) -> Callable[[Any, Any], An
         name: A key of `T_NORMS`.
         parameter: lam of `"frank"` or gamma of `"hamacher"`; the others have none.
 
+    Returns:
+        A function of p and mu, memberships in [0, 1] that broadcast, as `godel_t_norm` is.
+
     Raises:
         ValueError: If the name is unknown, a family has no parameter, or another t-norm has one.
 
@@ -167,6 +212,9 @@ def t_conorm(name: str, parameter: float | None = None) -> Callable[[Any, Any], 
         name: A key of `T_NORMS`.
         parameter: As for `t_norm`.
 
+    Returns:
+        A function of p and mu, memberships in [0, 1] that broadcast, to memberships in [0, 1].
+
     Raises:
         ValueError: As for `t_norm`.
 
@@ -179,25 +227,79 @@ def t_conorm(name: str, parameter: float | None = None) -> Callable[[Any, Any], 
 
 
 def gaussian_membership(x: Any, center: Any, width: Any) -> Any:
-    """Return exp(-1/2 ((x - center) / width)^2): 1 at the centre, 0.61 one `width` > 0 away."""
+    """Return exp(-1/2 ((x - center) / width)^2): 1 at the centre, 0.61 one `width` away.
+
+    Args:
+        x: Values, any shape.
+        center: Where the membership is 1; broadcasts with `x`.
+        width: Standard deviation, in the unit of `x`, above 0; broadcasts with `x`. It is not checked, for it may be a weight
+            that is trained.
+
+    Returns:
+        Memberships in [0, 1].
+
+    Examples:
+        >>> round(float(gaussian_membership(3.0, 2.0, 1.0)), 2)
+        0.61
+    """
     return ops.exp(-0.5 * ops.square((x - center) / width))
 
 
 def bell_membership(x: Any, center: Any, width: Any, slope: float) -> Any:
-    """Return 1 / (1 + |(x - center) / width|^(2 slope)): 1/2 one `width` > 0 away, flatter on top as `slope` grows."""
+    """Return 1 / (1 + |(x - center) / width|^(2 slope)): 1/2 one `width` away, flatter on top as `slope` grows.
+
+    Args:
+        x: Values, any shape.
+        center: Where the membership is 1; broadcasts with `x`.
+        width: Distance from the centre at which it is 1/2, in the unit of `x`, above 0 (not checked).
+        slope: Half the exponent, above 0 (not checked); towards infinity the bell becomes an interval.
+
+    Returns:
+        Memberships in [0, 1].
+
+    Examples:
+        >>> float(bell_membership(3.0, 2.0, 1.0, 4.0))
+        0.5
+    """
     return 1.0 / (1.0 + ops.power(ops.square((x - center) / width), slope))
 
 
 def sigmoid_membership(x: Any, center: Any, slope: Any) -> Any:
-    """Return 1 / (1 + exp(-slope (x - center))): an open-ended "large" (slope > 0) or "small" (slope < 0)."""
+    """Return 1 / (1 + exp(-slope (x - center))): an open-ended "large" (slope > 0) or "small" (slope < 0).
+
+    Args:
+        x: Values, any shape.
+        center: Where the membership is 1/2; broadcasts with `x`.
+        slope: Steepness, in one over the unit of `x`, of either sign; the gradient at the centre is slope / 4.
+
+    Returns:
+        Memberships in [0, 1].
+
+    Examples:
+        >>> float(sigmoid_membership(2.0, 2.0, 5.0))
+        0.5
+    """
     return ops.sigmoid(slope * (x - center))
 
 
 def triangular_membership(x: Any, left: float, peak: float, right: float) -> Any:
     """Return the triangle that rises from `left` to 1 at `peak` and falls to `right`.
 
+    Args:
+        x: Values, any shape.
+        left: Below it the membership is 0.
+        peak: Where it is 1.
+        right: Above it the membership is 0.
+
+    Returns:
+        Memberships in [0, 1], the shape of `x`.
+
     Raises:
         ValueError: If not left <= peak <= right.
+
+    Examples:
+        >>> ops.convert_to_numpy(triangular_membership(np.array([0.0, 0.5, 1.5, 4.0]), 0, 1, 2)).tolist()
+        [0.0, 0.5, 0.5, 0.0]
     """
     return trapezoid_membership(x, left, peak, peak, right)
 
@@ -206,6 +308,16 @@ def trapezoid_membership(x: Any, left: float, top_left: float, top_right: float,
     """Return the trapezoid that rises from `left`, is 1 from `top_left` to `top_right`, and falls to `right`.
 
     Equal neighbours make an upright side, whose edge belongs to the set.
+
+    Args:
+        x: Values, any shape.
+        left: Below it the membership is 0.
+        top_left: From here on it is 1.
+        top_right: Up to here it is 1.
+        right: Above it the membership is 0.
+
+    Returns:
+        Memberships in [0, 1], the shape of `x`.
 
     Raises:
         ValueError: If not left <= top_left <= top_right <= right.

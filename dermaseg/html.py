@@ -266,7 +266,7 @@ def _figure(picture: Picture, caption: str, alt: str, max_px: int | None) -> str
     if paper:
         image = f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(alt or "figure")}">{image}</div>'
     # As wide as the picture, so that small ones stand side by side and a caption stays below its own.
-    return f'<figure style="width:{width}px">{image}{_optional("figcaption", caption)}</figure>'
+    return f'<figure style="--width:{width}px">{image}{_optional("figcaption", caption)}</figure>'
 
 
 def _encode(picture: Picture, max_px: int | None) -> tuple[str, int, int, bool]:
@@ -364,7 +364,8 @@ $body
 </html>
 """)
 
-# Text and badges keep a contrast of 4.5 to 1 or more in both schemes.
+# Text and badges keep a contrast of 4.5 to 1 or more in both schemes. A figure has a margin to its right, for a neighbour, only
+# as far as there is room beside it: a fixed one would make it wider than a narrow screen, and the page would scroll sideways.
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --raised: #f5f6f7; --text: #1c2126; --quiet: #57606a; --line: #d5dade;
   --accent: #00598c; --bar: #0072b2; --good: #00664a; --good-ground: #e0f3ec; --warn: #8f3e00; --warn-ground: #fdeadb; }
@@ -405,7 +406,8 @@ thead th { color: var(--quiet); font-weight: 600; vertical-align: bottom; white-
 tbody th { font-weight: 500; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 tbody tr:hover { background: var(--raised); }
-figure { display: inline-block; vertical-align: top; max-width: 100%; margin: 1rem 2rem 1rem 0; }
+figure { display: inline-block; vertical-align: top; width: var(--width); max-width: 100%;
+  margin: 1rem clamp(0px, 100% - var(--width), 2rem) 1rem 0; }
 figure .scroll { margin: 0; }
 img { display: block; max-width: 100%; height: auto; border-radius: 6px; }
 img.paper { background: #ffffff; padding: 0.5rem; border: 1px solid var(--line); }
@@ -414,8 +416,7 @@ figcaption { color: var(--quiet); font-size: 0.9rem; max-width: 48rem; margin-to
 .card { border: 1px solid var(--line); border-radius: 8px; padding: 0.9rem; background: var(--raised); }
 .card h3 { display: flex; justify-content: space-between; align-items: start; gap: 0.75rem; margin-bottom: 0.6rem; }
 .card .pictures { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; gap: 0.6rem; }
-.card figure { display: block; margin: 0; max-width: none; }
-.card figure[style] { width: auto !important; }
+.card figure { display: block; margin: 0; width: auto; max-width: none; }
 .card img { width: 100%; }
 .card .facts { font-size: 0.9rem; }
 .card .facts > div { grid-template-columns: 1fr auto; }

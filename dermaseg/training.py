@@ -17,6 +17,7 @@ from dermaseg.data.augment import Augment
 from dermaseg.data.geometry import canvas
 from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
+from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
@@ -169,6 +170,7 @@ def _fit(
         model = checkpoint.restore()
         if model is None:
             model = task.build(train_part, plan.model)
+            _share_statistics(model)
             if saved.get("start"):
                 lend_weights(_lender(saved["start"]), model)
             model.compile(
@@ -209,6 +211,17 @@ def _fit(
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     shutil.rmtree(run.cache, ignore_errors=True)
     return run
+
+
+def _share_statistics(model: keras.Model) -> None:
+    """Let batch normalisation see the whole batch where tf.distribute splits it, as JAX's DataParallel does by itself.
+
+    A few photographs on each of several GPUs give statistics of a few. The finished model is built anew, without this.
+    """
+    if replica_count() > 1:
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
 
 
 def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
@@ -268,7 +281,9 @@ def _decide(model: keras.Model, task: Task, validation_part: Samples, batch_size
     masked = validation_part.with_masks()
     if task.target != "label" and len(masked):
         dataset = make_dataset(masked, batch_size=batch_size, **{**common, "target": "mask"})
-        pairs = ((np.asarray(masks), named_outputs(model.predict_on_batch(images))["mask"]) for images, masks in dataset)
+        # Not predict_on_batch: under tf.distribute it returns the part of one replica.
+        predicted = ((masks, model.predict(np.asarray(images), batch_size=len(images), verbose=0)) for images, masks in dataset)
+        pairs = ((np.asarray(masks), named_outputs(outputs)["mask"]) for masks, outputs in predicted)
         found["mask_rejection"] = fit_mask_rejection(pairs)
     return Decisions(**found)
 

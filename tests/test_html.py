@@ -170,6 +170,17 @@ def test_a_drawing_is_sharp_on_white_and_stays_legible_on_a_narrow_screen():
     assert plt.get_fignums() == before
 
 
+def test_a_figure_and_its_margin_are_never_wider_than_the_screen():
+    page = Page("a")
+    page.figure(np.zeros((20, 30), "uint8"))
+    page.cards([Card(title="photo", pictures=[np.zeros((20, 30), "uint8")])])
+    assert Reader(page).values("style", "figure") == ["--width:30px"] * 2
+    rules = dict(re.findall(r"^(\.?[a-z. ]+?) \{ ([^}]*)\}", page.to_html(), re.MULTILINE))
+    assert "width: var(--width); max-width: 100%;" in rules["figure"]
+    assert "margin: 1rem clamp(0px, 100% - var(--width), 2rem) 1rem 0;" in rules["figure"]
+    assert "margin: 0; width: auto;" in rules[".card figure"]
+
+
 def test_tables_write_numbers_as_a_reader_expects_them():
     page = Page("a")
     rows = [

@@ -44,7 +44,7 @@ def logit_adjusted_crossentropy(
         from_logits: Whether `y_pred` are logits, which are used exactly; probabilities are held above 1e-7.
 
     Returns:
-        Losses of shape `(batch,)`, float32, in nats.
+        Losses of shape `(batch,)`, float32, in nats, at least 0.
 
     Raises:
         ValueError: If a prior is not above 0, tau is negative, or the shapes do not fit.
@@ -187,7 +187,18 @@ def _check_focal(class_counts: Sequence[int], beta: float, gamma: float) -> None
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class LogitAdjustedCrossentropy(FunctionLoss):
-    """`logit_adjusted_crossentropy` as a Keras loss; parameters as there."""
+    """`logit_adjusted_crossentropy` as a Keras loss.
+
+    Args:
+        priors: As for `logit_adjusted_crossentropy`.
+        tau: As for `logit_adjusted_crossentropy`.
+        from_logits: As for `logit_adjusted_crossentropy`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     def __init__(
         self,
@@ -205,7 +216,19 @@ class LogitAdjustedCrossentropy(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class ClassBalancedFocal(FunctionLoss):
-    """`class_balanced_focal_loss` as a Keras loss; parameters as there."""
+    """`class_balanced_focal_loss` as a Keras loss.
+
+    Args:
+        class_counts: As for `class_balanced_focal_loss`.
+        beta: As for `class_balanced_focal_loss`.
+        gamma: As for `class_balanced_focal_loss`.
+        from_logits: As for `class_balanced_focal_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     def __init__(
         self,

@@ -56,9 +56,9 @@ def tversky_loss(
         y_pred: Predictions of the same shape, probabilities 0 to 1, or logits.
         alpha: Weight of false positives, at least 0.
         beta: Weight of false negatives, at least 0; above alpha it favours finding the whole lesion.
-        smooth: s above, in pixels, above 0.
+        smooth: s of the module's formula, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
         class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
-        from_logits: Whether `y_pred` are logits.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
         Losses of shape `(batch,)`, float32, 0 to 1.
@@ -89,7 +89,23 @@ def dice_loss(
 ) -> Any:
     """Return one minus the soft Dice score, 1 - (2 I + 2 s) / (sum p + sum t + 2 s), of each picture.
 
-    Arguments, result and errors are those of `tversky_loss` at alpha = beta = 1/2.
+    Args:
+        y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
+        y_pred: Predictions of the same shape, probabilities 0 to 1, or logits.
+        smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
+        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
+
+    Returns:
+        Losses of shape `(batch,)`, float32, 0 to 1: `tversky_loss` at alpha = beta = 1/2.
+
+    Raises:
+        ValueError: If shapes differ, or a parameter is outside its range.
+
+    Examples:
+        >>> mask = ops.ones((1, 2, 2, 1))
+        >>> float(dice_loss(mask, mask)[0]), float(dice_loss(0 * mask, mask)[0])
+        (0.0, 0.6666666865348816)
 
     References:
         Milletari et al., 2016, "V-Net". Deviation: sums of p and t, not of their squares, so that the crisp case is the
@@ -110,7 +126,23 @@ def jaccard_loss(
 ) -> Any:
     """Return one minus the soft Jaccard index, 1 - (I + s) / (sum p + sum t - I + s), of each picture.
 
-    Arguments, result and errors are those of `tversky_loss` at alpha = beta = 1.
+    Args:
+        y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
+        y_pred: Predictions of the same shape, probabilities 0 to 1, or logits.
+        smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
+        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
+
+    Returns:
+        Losses of shape `(batch,)`, float32, 0 to 1: `tversky_loss` at alpha = beta = 1.
+
+    Raises:
+        ValueError: If shapes differ, or a parameter is outside its range.
+
+    Examples:
+        >>> mask = ops.ones((1, 2, 2, 1))
+        >>> round(float(jaccard_loss(mask, 0.5 * mask)[0]), 4), round(float(jaccard_loss(0 * mask, mask)[0]), 4)
+        (0.4, 0.8)
 
     References:
         Rahman and Wang, 2016, "Optimizing intersection-over-union in deep neural networks for image segmentation".
@@ -138,8 +170,8 @@ def focal_tversky_loss(
     Args:
         y_true: As for `tversky_loss`.
         y_pred: As for `tversky_loss`.
-        alpha: Weight of false positives.
-        beta: Weight of false negatives.
+        alpha: Weight of false positives, at least 0.
+        beta: Weight of false negatives, at least 0; above alpha it favours finding the whole lesion.
         gamma: Exponent, above 0. (The paper writes it 1 / gamma, with gamma = 4/3.)
         smooth: As for `tversky_loss`.
         class_weights: As for `tversky_loss`.
@@ -173,7 +205,7 @@ def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) ->
         from_logits: Whether `y_pred` are logits.
 
     Returns:
-        Losses of shape `(batch,)`, float32, in nats.
+        Losses of shape `(batch,)`, float32, in nats, at least 0.
 
     Raises:
         ValueError: If the shapes differ or are not of rank 4.
@@ -206,12 +238,12 @@ def overlap_crossentropy(
         y_pred: As for `tversky_loss`.
         overlap: `"dice"` or `"jaccard"`.
         weight: Of the overlap term, 0 to 1.
-        smooth: Of the overlap term.
-        class_weights: Of the overlap term.
-        from_logits: Whether `y_pred` are logits.
+        smooth: Of the overlap term, in pixels, above 0.
+        class_weights: Of the overlap term, one a channel, at least 0.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
-        Losses of shape `(batch,)`, float32.
+        Losses of shape `(batch,)`, float32, at least 0.
 
     Raises:
         ValueError: As for `tversky_loss`, or if `overlap` or `weight` is outside its range.
@@ -266,7 +298,19 @@ def _check_overlap(overlap: str, weight: float) -> None:
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class Tversky(FunctionLoss):
-    """`tversky_loss` as a Keras loss; parameters as there.
+    """`tversky_loss` as a Keras loss.
+
+    Args:
+        alpha: As for `tversky_loss`.
+        beta: As for `tversky_loss`.
+        smooth: As for `tversky_loss`.
+        class_weights: As for `tversky_loss`.
+        from_logits: As for `tversky_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
 
     Examples:
         >>> Tversky(alpha=0.3, beta=0.7).get_config()["beta"]
@@ -314,21 +358,57 @@ class _FixedTversky(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class Dice(_FixedTversky):
-    """`dice_loss` as a Keras loss; parameters as there."""
+    """`dice_loss` as a Keras loss.
+
+    Args:
+        smooth: As for `dice_loss`.
+        class_weights: As for `dice_loss`.
+        from_logits: As for `dice_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     twin = staticmethod(dice_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class Jaccard(_FixedTversky):
-    """`jaccard_loss` as a Keras loss; parameters as there."""
+    """`jaccard_loss` as a Keras loss.
+
+    Args:
+        smooth: As for `jaccard_loss`.
+        class_weights: As for `jaccard_loss`.
+        from_logits: As for `jaccard_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     twin = staticmethod(jaccard_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FocalTversky(FunctionLoss):
-    """`focal_tversky_loss` as a Keras loss; parameters as there."""
+    """`focal_tversky_loss` as a Keras loss.
+
+    Args:
+        alpha: As for `focal_tversky_loss`.
+        beta: As for `focal_tversky_loss`.
+        gamma: As for `focal_tversky_loss`.
+        smooth: As for `focal_tversky_loss`.
+        class_weights: As for `focal_tversky_loss`.
+        from_logits: As for `focal_tversky_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     def __init__(
         self,
@@ -356,7 +436,20 @@ class FocalTversky(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class OverlapCrossentropy(FunctionLoss):
-    """`overlap_crossentropy` as a Keras loss; parameters as there."""
+    """`overlap_crossentropy` as a Keras loss. The U-Net's default.
+
+    Args:
+        overlap: As for `overlap_crossentropy`.
+        weight: As for `overlap_crossentropy`.
+        smooth: As for `overlap_crossentropy`.
+        class_weights: As for `overlap_crossentropy`.
+        from_logits: As for `overlap_crossentropy`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     def __init__(
         self,

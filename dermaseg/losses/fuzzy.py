@@ -100,7 +100,27 @@ def fuzzy_dice_loss(
     smooth: float = 1.0,
     from_logits: bool = False,
 ) -> Any:
-    """Return `fuzzy_tversky_loss` at alpha = beta = 1/2: 1 - (2 I + 2 s) / (sum p + sum mu + 2 s)."""
+    """Return `fuzzy_tversky_loss` at alpha = beta = 1/2: 1 - (2 I + 2 s) / (sum p + sum mu + 2 s).
+
+    Args:
+        y_true: Fuzzy masks mu, `(batch, height, width, channels)`, 0 to 1.
+        y_pred: Predictions p of the same shape, probabilities 0 to 1, or logits.
+        t_norm: A key of `dermaseg.fuzzy.T_NORMS`.
+        t_norm_parameter: As for `fuzzy_tversky_loss`.
+        smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
+
+    Returns:
+        Losses of shape `(batch,)`, float32, 0 to 1; the mean over channels.
+
+    Raises:
+        ValueError: If shapes differ, or a parameter is outside its range.
+
+    Examples:
+        >>> crisp, p = ops.ones((1, 2, 2, 1)), 0.5 * ops.ones((1, 2, 2, 1))
+        >>> round(float(fuzzy_dice_loss(crisp, p)[0]), 4)
+        0.25
+    """
     return fuzzy_tversky_loss(
         y_true,
         y_pred,
@@ -122,7 +142,27 @@ def fuzzy_jaccard_loss(
     smooth: float = 1.0,
     from_logits: bool = False,
 ) -> Any:
-    """Return `fuzzy_tversky_loss` at alpha = beta = 1: 1 - (I + s) / (sum p + sum mu - I + s)."""
+    """Return `fuzzy_tversky_loss` at alpha = beta = 1: 1 - (I + s) / (sum p + sum mu - I + s).
+
+    Args:
+        y_true: Fuzzy masks mu, `(batch, height, width, channels)`, 0 to 1.
+        y_pred: Predictions p of the same shape, probabilities 0 to 1, or logits.
+        t_norm: A key of `dermaseg.fuzzy.T_NORMS`.
+        t_norm_parameter: As for `fuzzy_tversky_loss`.
+        smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
+        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
+
+    Returns:
+        Losses of shape `(batch,)`, float32, 0 to 1; the mean over channels.
+
+    Raises:
+        ValueError: If shapes differ, or a parameter is outside its range.
+
+    Examples:
+        >>> crisp, p = ops.ones((1, 2, 2, 1)), 0.5 * ops.ones((1, 2, 2, 1))
+        >>> round(float(fuzzy_jaccard_loss(crisp, p)[0]), 4)
+        0.4
+    """
     return fuzzy_tversky_loss(
         y_true,
         y_pred,
@@ -250,7 +290,7 @@ def fuzzy_segmentation_loss(
         from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
-        Losses of shape `(batch,)`, float32.
+        Losses of shape `(batch,)`, float32, at least 0 up to rounding.
 
     Raises:
         ValueError: If shapes differ, or a parameter is outside its range.
@@ -271,7 +311,20 @@ def fuzzy_segmentation_loss(
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyTversky(FunctionLoss):
-    """`fuzzy_tversky_loss` as a Keras loss; parameters as there.
+    """`fuzzy_tversky_loss` as a Keras loss.
+
+    Args:
+        t_norm: As for `fuzzy_tversky_loss`.
+        t_norm_parameter: As for `fuzzy_tversky_loss`.
+        alpha: As for `fuzzy_tversky_loss`.
+        beta: As for `fuzzy_tversky_loss`.
+        smooth: As for `fuzzy_tversky_loss`.
+        from_logits: As for `fuzzy_tversky_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
 
     Examples:
         >>> FuzzyTversky("frank", 10.0, alpha=0.3, beta=0.7).get_config()["t_norm_parameter"]
@@ -327,21 +380,51 @@ class _FixedFuzzyTversky(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyDice(_FixedFuzzyTversky):
-    """`fuzzy_dice_loss` as a Keras loss; parameters as there."""
+    """`fuzzy_dice_loss` as a Keras loss.
+
+    Args:
+        t_norm: As for `fuzzy_dice_loss`.
+        t_norm_parameter: As for `fuzzy_dice_loss`.
+        smooth: As for `fuzzy_dice_loss`.
+        from_logits: As for `fuzzy_dice_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     twin = staticmethod(fuzzy_dice_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyJaccard(_FixedFuzzyTversky):
-    """`fuzzy_jaccard_loss` as a Keras loss; parameters as there."""
+    """`fuzzy_jaccard_loss` as a Keras loss.
+
+    Args:
+        t_norm: As for `fuzzy_jaccard_loss`.
+        t_norm_parameter: As for `fuzzy_jaccard_loss`.
+        smooth: As for `fuzzy_jaccard_loss`.
+        from_logits: As for `fuzzy_jaccard_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     twin = staticmethod(fuzzy_jaccard_loss)
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyCrossentropy(FunctionLoss):
-    """`fuzzy_crossentropy_loss` as a Keras loss; parameters as there."""
+    """`fuzzy_crossentropy_loss` as a Keras loss.
+
+    Args:
+        from_logits: As for `fuzzy_crossentropy_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+    """
 
     def __init__(self, from_logits: bool = False, name: str = "fuzzy_crossentropy", **kwargs: Any) -> None:
         super().__init__(fuzzy_crossentropy_loss, {"from_logits": from_logits}, name=name, **kwargs)
@@ -349,7 +432,18 @@ class FuzzyCrossentropy(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyCMeans(FunctionLoss):
-    """`fuzzy_c_means_loss` as a Keras loss; parameters as there."""
+    """`fuzzy_c_means_loss` as a Keras loss.
+
+    Args:
+        m: As for `fuzzy_c_means_loss`.
+        calibrated: As for `fuzzy_c_means_loss`.
+        from_logits: As for `fuzzy_c_means_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If `m` is not above 1.
+    """
 
     def __init__(
         self,
@@ -366,7 +460,13 @@ class FuzzyCMeans(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzyEntropy(FunctionLoss):
-    """`fuzzy_entropy_loss` as a Keras loss; parameters as there."""
+    """`fuzzy_entropy_loss` as a Keras loss.
+
+    Args:
+        from_logits: As for `fuzzy_entropy_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+    """
 
     def __init__(self, from_logits: bool = False, name: str = "fuzzy_entropy", **kwargs: Any) -> None:
         super().__init__(fuzzy_entropy_loss, {"from_logits": from_logits}, name=name, **kwargs)
@@ -374,7 +474,18 @@ class FuzzyEntropy(FunctionLoss):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class FuzzySegmentation(FunctionLoss):
-    """`fuzzy_segmentation_loss` as a Keras loss; parameters as there. The Fuzzy U-Net's default."""
+    """`fuzzy_segmentation_loss` as a Keras loss. The Fuzzy U-Net's default.
+
+    Args:
+        tau_px: As for `fuzzy_segmentation_loss`.
+        smooth: As for `fuzzy_segmentation_loss`.
+        from_logits: As for `fuzzy_segmentation_loss`.
+        name: Name of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Raises:
+        ValueError: If a parameter is outside its range.
+    """
 
     def __init__(
         self,

@@ -52,11 +52,14 @@ def bootstrap_interval(
         values: `(samples,)`, finite.
         groups: `(samples,)`, the group (lesion) of each value; None takes each value for itself.
         level: Wanted coverage, between 0 and 1.
-        resamples: Bootstrap resamples.
+        resamples: Bootstrap resamples, at least 1.
         seed: Of the resampling.
 
+    Returns:
+        The mean over the values, and the interval of the resampled means.
+
     Raises:
-        ValueError: If there are no values, some are not finite, or shapes differ.
+        ValueError: If there are no values, some are not finite, shapes differ, or `level` or `resamples` is outside its range.
 
     Examples:
         >>> interval = bootstrap_interval(np.arange(100.0))
@@ -95,8 +98,17 @@ def bootstrap_statistic(
         resamples: As for `bootstrap_interval`.
         seed: As for `bootstrap_interval`.
 
+    Returns:
+        The statistic of all positions, and the interval of the finite resampled ones; of no width where none is finite.
+
     Raises:
-        ValueError: As for `bootstrap_interval`.
+        ValueError: If `samples` is 0, or as for `bootstrap_interval`.
+
+    Examples:
+        >>> values = np.arange(100.0)
+        >>> interval = bootstrap_statistic(lambda positions: float(np.median(values[positions])), len(values))
+        >>> interval.value, interval.low < interval.value < interval.high
+        (49.5, True)
     """
     everything = np.arange(samples)
     index, count = _groups(everything.astype(float), groups)
@@ -135,8 +147,15 @@ def paired_bootstrap(
         resamples: As for `bootstrap_interval`.
         seed: As for `bootstrap_interval`.
 
+    Returns:
+        The mean difference, above 0 where the first is larger, with the interval of its resampled means.
+
     Raises:
         ValueError: If the shapes differ, or as for `bootstrap_interval`.
+
+    Examples:
+        >>> print(paired_bootstrap(np.array([0.75, 0.5]), np.array([0.5, 0.25])))
+        0.250 [0.250, 0.250]
     """
     first, second = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if first.shape != second.shape:

@@ -64,6 +64,9 @@ def boundary_distances(
         mask_pred: The same shape.
         spacing: Height and width of a pixel, in the unit of the result.
 
+    Returns:
+        Both sets of distances, each at least 0, one a pixel of an outline; empty where one mask is.
+
     Raises:
         ValueError: If the masks are not two-dimensional or differ in shape.
 
@@ -110,7 +113,22 @@ def average_boundary_distance(
 ) -> float:
     """Return the average symmetric distance: the mean over the pixels of both outlines of the distance to the other.
 
-    Arguments, result and errors are those of `hausdorff95`.
+    Args:
+        mask_true: `(height, width)`, 0 or 1.
+        mask_pred: The same shape.
+        spacing: Height and width of a pixel, in the unit of the result.
+
+    Returns:
+        At least 0, in pixels unless `spacing` says otherwise; 0 where both masks are empty, NaN where one is.
+
+    Raises:
+        ValueError: If the masks are not two-dimensional or differ in shape.
+
+    Examples:
+        >>> true, pred = np.zeros((2, 8, 8), bool)
+        >>> true[2:4, 2:4], pred[2:4, 3:5] = True, True
+        >>> average_boundary_distance(true, pred)
+        0.5
 
     References:
         Heimann et al., 2009, "Comparison and evaluation of methods for liver segmentation from CT datasets", equation 4.

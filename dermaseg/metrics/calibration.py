@@ -78,7 +78,10 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
     Args:
         outcomes: Whether each event came true, 0 or 1, any shape: correct predictions, samples of a class, lesion pixels.
         probabilities: What the model gave it, 0 to 1, the same shape.
-        bins: Number of bins; a probability on an edge belongs to the bin above, 1 to the last.
+        bins: Number of bins, at least 1; a probability on an edge belongs to the bin above, 1 to the last.
+
+    Returns:
+        The counts, which add up with those of other batches.
 
     Raises:
         ValueError: If the shapes differ, there is nothing to count, or a probability is outside its range.
@@ -111,7 +114,7 @@ def expected_calibration_error(
         labels: Integers `(samples,)`; or, for one probability an event (a sigmoid unit, the pixels of masks), 0 or 1 in the
             shape of `probabilities`.
         probabilities: `(samples, classes)`, or of any shape that the labels have.
-        bins: Number of bins.
+        bins: Number of bins, at least 1.
         kind: `"top_label"`: the probability of the predicted class, against whether it is right. `"per_class"`: the mean
             over classes of each class's own error, which also sees the probabilities of classes that were not predicted.
             Without effect for one probability an event.
@@ -260,7 +263,15 @@ def risk_coverage_curve(errors: Any, confidence: Any) -> tuple[np.ndarray, np.nd
 def area_under_risk_coverage(errors: Any, confidence: Any) -> float:
     """Return the mean risk over all coverages (AURC): lower where a model's confidence ranks its errors better.
 
-    Arguments and errors are those of `risk_coverage_curve`. Without information in the confidence it is the mean error.
+    Args:
+        errors: As for `risk_coverage_curve`.
+        confidence: As for `risk_coverage_curve`.
+
+    Returns:
+        Between the smallest and the largest error; without information in the confidence, the mean error.
+
+    Raises:
+        ValueError: As for `risk_coverage_curve`.
 
     Examples:
         >>> area_under_risk_coverage([0, 0, 1, 1], [4, 3, 2, 1]) < area_under_risk_coverage([0, 0, 1, 1], [1, 2, 3, 4])

@@ -82,9 +82,21 @@ def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) ->
 
 
 def confusion_matrix(labels: Any, probabilities: Any) -> np.ndarray:
-    """Return the counts of true class (rows) against predicted class (columns), `(classes, classes)`.
+    """Return the counts of true class (rows) against predicted class (columns).
 
-    Arguments and errors are those of `classification_scores`.
+    Args:
+        labels: Integers `(samples,)`, 0 to classes - 1.
+        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+
+    Returns:
+        Integers `(classes, classes)`; they sum to the number of samples.
+
+    Raises:
+        ValueError: If shapes do not fit, a label is no class, or a probability is not finite.
+
+    Examples:
+        >>> confusion_matrix([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]).tolist()
+        [[2, 1], [0, 1]]
     """
     labels, probabilities = _check(labels, probabilities)
     classes = probabilities.shape[1]
@@ -95,7 +107,19 @@ def confusion_matrix(labels: Any, probabilities: Any) -> np.ndarray:
 def balanced_accuracy(labels: Any, probabilities: Any) -> float:
     """Return the mean sensitivity over the classes that the labels hold, the figure of ISIC 2018 Task 3.
 
-    Arguments and errors are those of `classification_scores`.
+    Args:
+        labels: Integers `(samples,)`, 0 to classes - 1.
+        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+
+    Returns:
+        0 to 1; always naming the same of the k classes that the labels hold scores 1 / k.
+
+    Raises:
+        ValueError: If shapes do not fit, a label is no class, or a probability is not finite.
+
+    Examples:
+        >>> round(balanced_accuracy([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]), 3)
+        0.833
     """
     confusion = confusion_matrix(labels, probabilities)
     return float(np.nanmean(_ratios(confusion.diagonal(), confusion.sum(axis=1))))
@@ -107,7 +131,19 @@ def macro_auc(labels: Any, probabilities: Any) -> float:
     AUC = (R - n (n + 1) / 2) / (n m), with R the sum of the ranks of the class's n samples among all n + m by its
     probability: the chance that one of them ranks above one of the m others, a tie counting half.
 
-    Arguments and errors are those of `classification_scores`. NaN where the labels hold one class only.
+    Args:
+        labels: Integers `(samples,)`, 0 to classes - 1.
+        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+
+    Returns:
+        0 to 1, 0.5 for chance; a class that the labels lack is left out. NaN where the labels hold one class only.
+
+    Raises:
+        ValueError: If shapes do not fit, a label is no class, or a probability is not finite.
+
+    Examples:
+        >>> macro_auc([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+        1.0
 
     References:
         Hanley and McNeil, 1982, "The meaning and use of the area under a receiver operating characteristic (ROC) curve".
@@ -174,6 +210,9 @@ def choose_threshold(positive: Any, scores: Any, *, sensitivity: float) -> float
         positive: As for `sensitivity_at_specificity`, with at least one positive.
         scores: As for `sensitivity_at_specificity`.
         sensitivity: Wanted share, above 0, at most 1.
+
+    Returns:
+        One of the positives' scores.
 
     Raises:
         ValueError: As for `sensitivity_at_specificity`, or if no sample is positive.

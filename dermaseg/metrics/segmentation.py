@@ -178,7 +178,18 @@ class ThresholdedJaccard(JaccardIndex):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class DiceScore(_PixelRatio):
-    """Hard Dice score, 2 TP / (2 TP + FP + FN). Arguments are those of `JaccardIndex`."""
+    """Hard Dice score, 2 TP / (2 TP + FP + FN).
+
+    Args:
+        average: `"per_image"` or `"dataset"`.
+        threshold: Probability above which a pixel is lesion, between 0 and 1.
+        empty_score: What an empty mask predicted empty scores.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: If `average` is unknown, or `threshold` outside its range.
+    """
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return twice the intersection, and both areas."""
@@ -187,7 +198,18 @@ class DiceScore(_PixelRatio):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class PixelSensitivity(_PixelRatio):
-    """Share of the lesion that was found, TP / (TP + FN). Arguments are those of `JaccardIndex`."""
+    """Share of the lesion that was found, TP / (TP + FN).
+
+    Args:
+        average: `"per_image"` or `"dataset"`.
+        threshold: Probability above which a pixel is lesion, between 0 and 1.
+        empty_score: What any empty mask scores: there is nothing to find.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: If `average` is unknown, or `threshold` outside its range.
+    """
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return the lesion found, and the lesion."""
@@ -196,7 +218,18 @@ class PixelSensitivity(_PixelRatio):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class PixelSpecificity(_PixelRatio):
-    """Share of the skin that was left alone, TN / (TN + FP). Arguments are those of `JaccardIndex`."""
+    """Share of the skin that was left alone, TN / (TN + FP).
+
+    Args:
+        average: `"per_image"` or `"dataset"`.
+        threshold: Probability above which a pixel is lesion, between 0 and 1.
+        empty_score: What any full mask scores: there is no skin to spare.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`.
+
+    Raises:
+        ValueError: If `average` is unknown, or `threshold` outside its range.
+    """
 
     def count(self, true: Any, pred: Any) -> tuple[Any, Any]:
         """Return the skin left alone, and the skin."""

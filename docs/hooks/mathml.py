@@ -10,6 +10,10 @@ INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 
 
 def on_page_content(content, **_):
-    """Replace what pymdownx.arithmatex has marked."""
-    content = BLOCK.sub(lambda found: latex2mathml.converter.convert(html.unescape(found[1]).strip(), display="block"), content)
-    return INLINE.sub(lambda found: latex2mathml.converter.convert(html.unescape(found[1]).strip()), content)
+    """Replace what pymdownx.arithmatex has marked; a block gets a frame of its own, to scroll in where the screen is narrow."""
+    content = BLOCK.sub(lambda found: f'<div class="formula" tabindex="0">{_mathml(found[1], "block")}</div>', content)
+    return INLINE.sub(lambda found: _mathml(found[1], "inline"), content)
+
+
+def _mathml(escaped, display):
+    return latex2mathml.converter.convert(html.unescape(escaped).strip(), display=display)
