@@ -1,29 +1,37 @@
 """Train the networks that come with the library, again, from the folders of photographs.
 
-    python benchmarks/train_presets.py unet --ham10000 DIR --isic2018 DIR --output FOLDER
+    python benchmarks/train_presets.py all --ham10000 DIR --isic2018 DIR --output FOLDER
     python benchmarks/train_presets.py hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
-from ISIC 2018 at once, in the stages of `STAGES`: from the preset of `unet`, whose training part is the same, at 128 pixels
-with strong augmentation, then at 192 with less. It is scored on both test parts. Splits are by lesion (`split_samples`, seed
-0, the same for both presets). Each stage has its run folder under FOLDER: given again, the command goes on where it stopped.
-The card's figures come from photographs that neither trained nor chose anything.
+from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
+with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are
+by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER: given again, the
+command goes on where it stopped, and stages that are finished are only written. The card's figures come from photographs that
+neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX Runtime where its
+graph can be written (TensorFlow's backend and `dermaseg[export]`).
 """
 
 import argparse
 import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import keras
 from rich.console import Console
 
 from dermaseg.data import Samples, Split, read_samples, split_samples
-from dermaseg.evaluation import evaluate, evaluate_run
+from dermaseg.decisions import Decisions
+from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
-from dermaseg.presets import FOLDER, save_preset
+from dermaseg.presets import Preset, load_preset, save_preset
+from dermaseg.pretrained import FOLDER
 from dermaseg.progress import counting, training_progress
-from dermaseg.runs import RunFolder, read_json
-from dermaseg.training import resume, train
+from dermaseg.report import Report
+from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
+from dermaseg.training import recalibrate, resume, train
 
 NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
 SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
@@ -42,46 +50,56 @@ DATA = {
     "hybrid": "HAM10000 (Tschandl et al., 2018; masks: Tschandl et al., 2020), ISIC 2018 Task 1 (Codella et al., 2019)",
 }
 LICENSE = "Weights: CC BY-NC 4.0, as the photographs that they were trained on."
-MASK_FIGURES = ("jaccard", "thresholded_jaccard", "dice", "hausdorff95_px")
-CLASS_FIGURES = ("accuracy", "majority_share", "balanced_accuracy", "macro_auc", "calibration_error")
+FIGURES = (
+    *("jaccard", "thresholded_jaccard", "dice", "hausdorff95_px"),
+    *("accuracy", "majority_share", "balanced_accuracy", "macro_auc", "calibration_error"),
+    *("alarm_sensitivity", "conformal_coverage", "conformal_size", "referred_share"),
+)
+SUBGROUP_FIGURES = ("jaccard", "accuracy", "balanced_accuracy")
+VERSIONS = ("dermaseg", "keras", "tensorflow", "jax", "torch", "backend")
+
+Tables = Mapping[str, Samples]
 
 
-def main() -> None:
-    """Read the command line, train what is not trained, and write the preset."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, train what is not trained, and write the presets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", choices=list(NAMES))
+    parser.add_argument("preset", choices=[*NAMES, "all"])
     parser.add_argument("--ham10000", type=Path, required=True)
     parser.add_argument("--isic2018", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="holds a run folder for each preset")
-    parser.add_argument("--weights", type=Path, default=FOLDER, help="where the preset is written")
+    parser.add_argument("--output", type=Path, required=True, help="holds a folder of runs for each preset")
+    parser.add_argument("--weights", type=Path, default=FOLDER, help="where the presets are written")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
 
     ham, isic = read_samples(options.ham10000), read_samples(options.isic2018)
-    folder = options.output / options.preset
-    if options.preset == "unet":
-        run = _trained("segment", ham, folder, options.seed)
-        reports = {"HAM10000, test part": _report(run), "ISIC 2018 Task 1, whole": _report(run, options.isic2018)}
-        figures = {name: _chosen(report, MASK_FIGURES) for name, report in reports.items()}
-    else:
-        parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
-        joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
-        split = Split(joint, seed=options.seed, group=parts[0].group)
-        run = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=NAMES["unet"])
-        predictor = Predictor(run.path)
-        figures = {}
-        for name, table, part in (("HAM10000", ham, parts[0]), ("ISIC 2018 Task 1", isic, parts[1])):
-            report = evaluate(predictor, part.apply(table)["test"], title=f"hybrid: test part of {name}").to_dict()
-            figures[f"{name}, test part"] = _chosen(report, (*MASK_FIGURES, *CLASS_FIGURES))
-    _write(options.preset, run, figures, options.weights)
-    print(json.dumps(figures, indent=2))
+    for name in NAMES if options.preset == "all" else [options.preset]:
+        folder = options.output / name
+        if name == "unet":
+            runs = _trained("segment", ham, folder, options.seed)
+        else:
+            parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
+            joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
+            split = Split(joint, seed=options.seed, group=parts[0].group)
+            start = _finished_unet(options.output) or NAMES["unet"]
+            runs = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=start)
+        tested = set(Split.load(runs[-1].split).parts["test"])
+        tables = {"HAM10000, test part": _with_ids(ham, tested)}
+        if name == "unet":
+            tables["ISIC 2018 Task 1, whole"] = isic
+        else:
+            tables["ISIC 2018 Task 1, test part"] = _with_ids(isic, tested)
+        preset = write_preset(name, runs, tables, options.weights)
+        print(json.dumps(preset.card["figures"], indent=2))
+        print(f"{preset.path}: {preset.path.stat().st_size / 1e6:.1f} MB")
 
 
 def _trained(
     task: str, samples: Samples, folder: Path, seed: int, *, split: Split | None = None, start: str | Path | None = None
-) -> RunFolder:
-    """Train stage after stage, each in a folder of its own, and return the last; what is finished is not made again."""
+) -> list[RunFolder]:
+    """Train stage after stage, each in a folder of its own, and return all; what is finished is not made again."""
     console = Console()
+    runs: list[RunFolder] = []
     for number, settings in enumerate(STAGES[folder.name], start=1):
         stage = folder / f"stage-{number}"
         with counting(console, "decode") as decoded, training_progress(console) as shown:
@@ -90,49 +108,127 @@ def _trained(
                 run = resume(stage, **how)
             else:
                 run = train(task, samples, stage, split=split, start=start, seed=seed, **settings, **how)
+        runs.append(run)
         start = run.path
-    return run
+    recalibrate(runs[-1])
+    return runs
 
 
-def _report(run: RunFolder, data: Path | None = None) -> dict[str, Any]:
-    """Return the report of the run's test part or of other data; one that is there is not made again."""
-    path = run.path / ("report.json" if data is None else f"report-{data.name}.json")
-    if not path.is_file():
-        evaluate_run(run, data=data)
-    return read_json(path)
+def _with_ids(samples: Samples, ids: Collection[str]) -> Samples:
+    return samples.filter(lambda sample: sample.id in ids)
 
 
-def _chosen(report: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    found = {name: report["figures"][name] for name in names if name in report["figures"]}
-    return {"images": report["images"], "groups": report["groups"], **found}
+def _finished_unet(output: Path) -> Path | None:
+    """Return the last stage of `unet` under the same folder: before it is a preset of the installation, it is there."""
+    last = output / "unet" / f"stage-{len(STAGES['unet'])}"
+    return last if RunFolder(last).model.is_file() else None
 
 
-def _write(preset: str, run: RunFolder, figures: dict[str, Any], folder: Path) -> None:
+def write_preset(name: str, runs: Sequence[RunFolder], tables: Tables, folder: Path) -> Preset:
+    """Make a preset of a finished training: weights, graph, and a card with the figures of just these files.
+
+    Args:
+        name: A key of `NAMES`.
+        runs: The stages, in order; the last one's model becomes the preset.
+        tables: Photographs to score, by what the card calls them.
+        folder: Where the files go when they are whole. They are made beside the runs: what users read never lacks its figures.
+    """
+    run = runs[-1]
     saved, own = read_json(run.settings), read_json(run.model_card)
+    stages = _stages(name, runs)
     arguments = dict(saved["settings"]["model"])
-    if preset == "hybrid":
+    if name == "hybrid":
         arguments |= {"num_classes": len(own["class_names"]), "learned_weights": False}
+    seed = saved["settings"]["seed"]
     card = {
-        "summary": SUMMARIES[preset],
+        "summary": SUMMARIES[name],
         "license": LICENSE,
         "task": saved["task"],
         "size": own["size"],
-        "class_names": own.get("class_names", []) if preset == "hybrid" else [],
+        "class_names": own.get("class_names", []) if name == "hybrid" else [],
         "decisions": own["decisions"],
-        "data": DATA[preset],
+        "data": DATA[name],
         "split": saved["split"],
-        "settings": saved["settings"],
-        "versions": {name: saved["versions"][name] for name in ("dermaseg", "keras", "tensorflow", "backend")},
-        "command": f"python benchmarks/train_presets.py {preset} --ham10000 DIR --isic2018 DIR --output FOLDER",
-        "figures": figures,
+        "stages": stages,
+        "versions": {key: saved["versions"][key] for key in VERSIONS if key in saved["versions"]},
+        "command": f"python benchmarks/train_presets.py {name} --ham10000 DIR --isic2018 DIR --output FOLDER"
+        + (f" --seed {seed}" if seed else ""),
         "intended_use": "Research, teaching, and a start for training on own photographs of single pigmented skin lesions.",
-        "limits": "Not a medical device. Trained on square crops of dermoscopic photographs, at 128 pixels, of mostly light "
-        "skin. Clinical photographs, several lesions, frames with black rims and skin of colour are outside what was measured.",
+        "limits": f"Not a medical device. Trained on square crops of dermoscopic photographs, at {_sizes(stages)} pixels, of "
+        "mostly light skin. Clinical photographs, several lesions, uncropped frames and skin of colour are outside what was "
+        "measured.",
     }
     made = save_preset(
-        Predictor(run.path).model, NAMES[preset], builder=BUILDERS[preset], arguments=arguments, card=card, folder=folder
+        Predictor(run.path).model,
+        NAMES[name],
+        builder=BUILDERS[name],
+        arguments=arguments,
+        card=card,
+        folder=run.path.parent / "preset",
     )
-    print(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB")
+    made = _with_graph(made)
+    figures = score(made, tables)
+    write_json(made.path.with_suffix(".json"), {**made.card, "figures": figures})
+    # The card last, for it names the others' hashes.
+    for file in (made.path, made.graph, made.path.with_suffix(".json")):
+        if file.is_file():
+            content = file.read_bytes()
+            write_atomically(folder / file.name, lambda unfinished, content=content: unfinished.write_bytes(content))
+    return Preset(made.name, folder / made.path.name, read_json(folder / f"{made.name}.json"))
+
+
+def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """Return each stage's settings and what its weights started from, without the paths of this machine."""
+    starts = [read_json(run.settings)["start"] for run in runs]
+    first = None if starts[0] is None else NAMES["unet"]
+    named = [first, *(f"stage {number}" for number in range(1, len(runs)))]
+    return [{"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, runs, strict=True)]
+
+
+def _sizes(stages: Sequence[Mapping[str, Any]]) -> str:
+    return " and then ".join(dict.fromkeys(str(stage["settings"]["size"]) for stage in stages))
+
+
+def _with_graph(preset: Preset) -> Preset:
+    """Write the preset's ONNX graph, where this process can."""
+    if keras.backend.backend() != "tensorflow":
+        print("no graph: converting takes TensorFlow. Give the command again with KERAS_BACKEND=tensorflow.")
+        return preset
+    from dermaseg.export import export_graph
+
+    export_graph(preset)
+    return Preset(preset.name, preset.path, read_json(preset.path.with_suffix(".json")))
+
+
+def score(preset: Preset, tables: Tables) -> dict[str, Any]:
+    """Return the figures of a preset's own files on each table: with intervals and counts, over all and by subgroup."""
+    network: Any
+    if preset.runs_without_keras:
+        from dermaseg.runtime import OnnxModel
+
+        network = OnnxModel.from_preset(preset)
+    else:
+        network = load_preset(preset.name, folder=preset.path.parent)
+    predictor = Predictor(network, size=preset.card["size"])
+    predictor.class_names = tuple(preset.card["class_names"])
+    predictor.decisions = Decisions.from_dict(preset.card["decisions"])
+    console, found = Console(), {}
+    for title, table in tables.items():
+        with counting(console, "evaluate") as scored:
+            found[title] = _chosen(evaluate(predictor, table, title=f"{preset.name}: {title}", on_image=scored))
+    return found
+
+
+def _chosen(report: Report) -> dict[str, Any]:
+    whole = {name: asdict(report.figures[name]) for name in FIGURES if name in report.figures}
+    subgroups = {
+        grouping: {
+            value: {name: asdict(figures[name]) for name in SUBGROUP_FIGURES if name in figures}
+            for value, figures in values.items()
+        }
+        for grouping, values in report.subgroups.items()
+    }
+    return {"images": len(report.rows), "groups": report.groups, **whole, "subgroups": subgroups}
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ SETTINGS = {
     "max_epochs": "at most so many passes, however small the data set",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "weight_decay": "weight decay of AdamW",
+    "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",

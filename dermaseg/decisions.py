@@ -28,6 +28,9 @@ class Decisions:
     """What a model's validation part says about reading its probabilities.
 
     Args:
+        prior_factors: For each class, what its probability is multiplied by, before all others sum to one again: trained as
+            if rare classes were less rare, a network gives them too much, and these restore the training part's shares
+            (Menon et al., 2021, section 4.1). Empty where it was trained on the classes as they come.
         temperature: Divides the logits of the classes; above 1 where the network was too sure (Guo et al., 2017).
         thresholds: For each class, the calibrated probability from which a photograph counts as it, one class against the
             rest, so that 90 % of the class's validation photographs do; classes without one have none.
@@ -36,9 +39,11 @@ class Decisions:
         mask_rejection: The doubt about the mask, 1 - `expected_jaccard`, above which to refer, or None.
 
     References:
-        Guo et al., 2017, "On calibration of modern neural networks".
+        Guo et al., 2017, "On calibration of modern neural networks". Menon et al., 2021, "Long-tail learning via logit
+        adjustment".
     """
 
+    prior_factors: tuple[float, ...] = ()
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
     conformal: ConformalClassifier | None = None
@@ -46,12 +51,13 @@ class Decisions:
     mask_rejection: Rejection | None = None
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the probabilities of classes at the fitted temperature, same shape, float32."""
+        """Return the probabilities of classes with the true shares, at the fitted temperature; same shape, float32."""
+        restored = _restore(probabilities, self.prior_factors)
         if self.temperature == 1.0:
-            return np.asarray(probabilities, np.float32)
+            return np.asarray(restored, np.float32)
         from dermaseg.metrics import apply_temperature
 
-        return np.asarray(apply_temperature(probabilities, self.temperature), np.float32)
+        return np.asarray(apply_temperature(restored, self.temperature), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -64,6 +70,7 @@ class Decisions:
     def from_dict(cls, content: Mapping[str, Any]) -> Decisions:
         """Read what `to_dict` gave; fields may be missing."""
         known = {name: value for name, value in content.items() if value is not None}
+        known["prior_factors"] = tuple(known.get("prior_factors", ()))
         if not known.keys() & {"conformal", "label_rejection", "mask_rejection"}:
             return cls(**known)
         from dermaseg.conformal import ConformalClassifier, Rejection
@@ -76,7 +83,14 @@ class Decisions:
         return cls(**{name: readers.get(name, lambda same: same)(value) for name, value in known.items()})
 
 
-def fit_label_decisions(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def fit_label_decisions(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    prior_factors: Sequence[float] = (),
+    groups: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Choose temperature, thresholds, conformal sets and the level of doubt on a part that neither trained nor reports.
 
     Warns when the probabilities name classes no better than always naming the commonest one.
@@ -85,6 +99,9 @@ def fit_label_decisions(labels: np.ndarray, probabilities: np.ndarray, class_nam
         labels: `(samples,)`, integers.
         probabilities: `(samples, classes)`, as the network gives them.
         class_names: One name a class.
+        prior_factors: As in `Decisions`.
+        groups: `(samples,)`, the lesion of each photograph. Conformal sets are fitted on one photograph of each, for those of
+            one lesion are not exchangeable. None takes each photograph for itself.
 
     Returns:
         Fields of `Decisions`.
@@ -100,18 +117,21 @@ def fit_label_decisions(labels: np.ndarray, probabilities: np.ndarray, class_nam
             f"naming the commonest class would ({scores['majority_share']:.1%}). {MAJORITY_ADVICE}",
             stacklevel=2,
         )
-    temperature = fit_temperature(labels, probabilities)
-    calibrated = apply_temperature(probabilities, temperature)
+    restored = _restore(probabilities, prior_factors)
+    temperature = fit_temperature(labels, restored)
+    calibrated = apply_temperature(restored, temperature)
     thresholds = {
         name: choose_threshold(labels == index, calibrated[:, index], sensitivity=WANTED_SENSITIVITY)
         for index, name in enumerate(class_names)
         if (labels == index).any()
     }
     wrong = (calibrated.argmax(axis=1) != labels).astype(float)
+    one_each = slice(None) if groups is None else np.unique(groups, return_index=True)[1]
     return {
+        "prior_factors": tuple(prior_factors),
         "temperature": temperature,
         "thresholds": thresholds,
-        "conformal": ConformalClassifier.fit(labels, calibrated, coverage=WANTED_COVERAGE),
+        "conformal": ConformalClassifier.fit(labels[one_each], calibrated[one_each], coverage=WANTED_COVERAGE),
         "label_rejection": _rejection(wrong, entropy_bits(calibrated)),
     }
 
@@ -135,6 +155,14 @@ def fit_mask_rejection(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Reject
         errors.append(1 - np.divide(overlap, union, out=np.ones(len(union)), where=union > 0))
         doubts.append(1 - expected_jaccard(probabilities))
     return _rejection(np.concatenate(errors), np.concatenate(doubts))
+
+
+def _restore(probabilities: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Return probabilities times a factor a class, each row with the sum 1 again."""
+    if not len(factors):
+        return probabilities
+    scaled = np.asarray(probabilities, np.float64) * np.asarray(factors)
+    return scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def _rejection(errors: np.ndarray, doubts: np.ndarray) -> Rejection | None:

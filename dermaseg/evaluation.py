@@ -82,6 +82,8 @@ def evaluate(
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
+    if predictor.class_names:
+        samples = samples.with_class_names(predictor.class_names)  # their numbers become those of the model's outputs
     wanted = [name for name in ATTRIBUTES if name in subgroups]
     rows: list[dict[str, Any]] = []
     attributes: list[dict[str, Any]] = []
@@ -190,9 +192,14 @@ def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str
         row["true"] = samples.class_names[sample.label]
         row["predicted"] = prediction.label
         row["accuracy"] = float(row["predicted"] == row["true"])
+        if prediction.possible:
+            row["conformal_coverage"] = float(row["true"] in prediction.possible)
+            row["conformal_size"] = float(len(prediction.possible))
         row["brier_score"] = sum((p - (name == row["true"])) ** 2 for name, p in prediction.classes.items())
         row |= {_column(name): round(probability, 6) for name, probability in prediction.classes.items()}
-    if len(row) == 1:
+    if prediction.refer is not None:
+        row["referred_share"] = float(prediction.refer)
+    if not row.keys() - {"id", "referred_share"}:
         lacks = " and ".join(
             kind
             for kind, needed in (("no mask", prediction.probability is not None), ("no class", bool(prediction.classes)))

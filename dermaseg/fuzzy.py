@@ -362,7 +362,7 @@ def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
     """Blur the border of a mask by its distance: mu = sigmoid(-phi / tau_px).
 
     phi is the signed distance to the border in pixels, negative inside: the distance to the nearest pixel of the other
-    class, less the half pixel from there to the border. Two experts who outline one lesson differ by a few pixels along its
+    class, less the half pixel from there to the border. Two experts who outline one lesion differ by a few pixels along its
     border and nowhere else; mu says so. mu > 1/2 is the mask again, the complement of a mask gets the complement of mu,
     and an empty or full mask has no border and stays as it is.
 

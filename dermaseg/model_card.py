@@ -55,7 +55,7 @@ def model_card(run: RunFolder, report: Report) -> str:
         f"- Source: {source}.",
         f"- Licence of the data: {_license(source)}",
         f"- Split by {_ties(split)}, seed {split.seed}, SHA-256 `{split.fingerprint}`.",
-        *([f"- {BY_IMAGE}"] if split.group == "image" else []),
+        *([f"- {BY_IMAGE}"] if split.group in ("image", "duplicates") else []),
         *([f"- Classes: {', '.join(card['class_names'])}."] if card.get("class_names") else []),
         "",
         "## Training",

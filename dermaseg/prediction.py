@@ -93,10 +93,15 @@ class Prediction:
 
     @property
     def possible(self) -> tuple[str, ...]:
-        """The classes of the conformal set, which holds the true one nine times in ten; empty where the model has none."""
+        """The classes of the conformal set, which holds the true one nine times in ten; empty where the model has none.
+
+        The most probable class is always among them: a set may be empty otherwise, which helps nobody, and can only gain by it.
+        """
         if not self.classes or self.decisions.conformal is None:
             return ()
-        chosen = self.decisions.conformal.sets(np.array([list(self.classes.values())]))[0]
+        probabilities = np.array([list(self.classes.values())])
+        chosen = self.decisions.conformal.sets(probabilities)[0]
+        chosen[probabilities.argmax()] = True
         return tuple(name for name, inside in zip(self.classes, chosen, strict=True) if inside)
 
     @property

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 FOLDER = Path(__file__).parent / "weights"
-DEFAULT_PRESET = "unet-ham10000-128"
+DEFAULT_PRESET = "hybrid-ham10000-isic2018-192"
 
 # What a network may have beside a preset's weights: heads for other classes, gates that start as the identity, and the learned
 # weights of where to look and of two losses.

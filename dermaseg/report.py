@@ -32,8 +32,11 @@ MEANINGS: Mapping[str, str] = {
     "macro_auc": "area under the ROC curve, one class against the rest, mean over the classes",
     "calibration_error": "expected calibration error of the most probable class, 15 bins",
     "brier_score": "squared error of the probabilities, summed over the classes",
+    "conformal_coverage": "share of images whose set of possible classes holds the true one; 90 % were asked for",
+    "conformal_size": "mean number of classes in that set",
     "alarm_sensitivity": "sensitivity for the class to be missed least (melanoma, malignant) at 90 % specificity",
     "alarm_specificity": "specificity for that class at 90 % sensitivity",
+    "referred_share": "share of images that the model would leave to a person; a tenth of the validation part for each output",
 }
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.ham10000 import HAM10000_CLASSES, to_benign_malignant
 from dermaseg.data.samples import Samples
@@ -18,7 +20,7 @@ from dermaseg.errors import DataError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["IMBALANCE", "TASKS", "Settings", "Task", "get_task"]
+__all__ = ["IMBALANCE", "TASKS", "Settings", "Task", "get_task", "prior_factors"]
 
 IMBALANCE = ("none", "logits", "sampling", "weights", "focal")
 """Ways to train for rare classes: see `Settings.imbalance`."""
@@ -35,6 +37,9 @@ class Settings:
         max_epochs: At most so many passes, however small the data set.
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
         weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
+        ema: Decay of an exponential moving average of the trained weights, 0 for none, 0.999 for about the last thousand
+            steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
+            are moving averages already and stay those of training.
         augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
         imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
             `LogitAdjustedCrossentropy`; `"sampling"`, drawing them more often; `"weights"`, counting them more, and
@@ -55,6 +60,7 @@ class Settings:
     max_epochs: int = 100
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
+    ema: float = 0.0
     augment: str = "light"
     imbalance: str = "none"
     imbalance_strength: float = 1.0
@@ -70,6 +76,8 @@ class Settings:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
         for name, known in (("augment", AUGMENTATIONS), ("imbalance", IMBALANCE)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
@@ -225,6 +233,24 @@ def _label_options(samples: Samples, plan: Settings) -> dict[str, Any]:
         loss = keras.losses.SparseCategoricalCrossentropy()
     metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]
     return {"loss": loss, "metrics": metrics}
+
+
+def prior_factors(samples: Samples, plan: Settings) -> tuple[float, ...]:
+    """Return what brings back the classes' shares in a training part that `plan.imbalance` has evened out; see `Decisions`.
+
+    Empty where nothing was evened out. For `"focal"` it undoes the weights alone, not the focus.
+    """
+    from dermaseg.losses import class_weights
+
+    counts = np.bincount(samples.with_labels().labels, minlength=samples.num_classes).astype(float)
+    if plan.imbalance in ("logits", "sampling"):
+        factors = (counts / counts.sum()) ** plan.imbalance_strength
+    elif plan.imbalance in ("weights", "focal"):
+        weights = class_weights(samples.with_labels().labels, samples.num_classes, scheme="effective")
+        factors = np.array([1 / weights[label] for label in range(samples.num_classes)])
+    else:
+        return ()
+    return tuple((factors / factors.max()).tolist())
 
 
 def _hybrid_options(samples: Samples, plan: Settings) -> dict[str, Any]:

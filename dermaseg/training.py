@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import keras
 import numpy as np
 
 from dermaseg.callbacks import Checkpoint, StopOnNaN
-from dermaseg.data import Split, make_dataset, read_samples, split_samples
+from dermaseg.data import Split, group_samples, make_dataset, read_samples, split_samples
 from dermaseg.data.augment import Augment
+from dermaseg.data.duplicates import near_identical_pairs, thumbnail
 from dermaseg.data.geometry import canvas
+from dermaseg.data.images import read_image
 from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.distribution import replica_count
@@ -26,11 +30,13 @@ from dermaseg.presets import load_preset
 from dermaseg.pretrained import is_preset
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
-from dermaseg.tasks import Settings, Task, get_task
+from dermaseg.tasks import Settings, Task, get_task, prior_factors
 
-__all__ = ["lend_weights", "load_samples", "resume", "train"]
+__all__ = ["lend_weights", "load_samples", "recalibrate", "resume", "train"]
 
 Callbacks = list[keras.callbacks.Callback]
+
+_LOOK_PX = (128, 128)  # four times a thumbnail's side: JPEGs decode in a fraction of the time, and the thumbnails are alike
 
 
 def train(
@@ -46,14 +52,15 @@ def train(
 ) -> RunFolder:
     """Train a task on a folder of photographs and leave a run folder.
 
-    The data are split by lesion before anything else; the best epoch is chosen on the validation part; the test part is
-    left for `evaluate`.
+    The data are split by lesion before anything else; where photographs say neither lesion nor patient, all are looked at for
+    copies of one picture under two names, which then stay together. The best epoch is chosen on the validation part; the
+    test part is left for `evaluate`.
 
     Args:
         task: A name in `dermaseg.tasks.TASKS`, or a task of your own.
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
         output: The run folder. It must not hold a run yet.
-        split: A split of your own; by default 70 % of the lesions train, 15 % validate and 15 % test.
+        split: A split of your own; by default 70 % of the photographs train, 15 % validate and 15 % test, in whole lesions.
         start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
             share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
@@ -66,6 +73,10 @@ def train(
     Raises:
         DataError: If the data cannot be read, or the folder already holds a run.
         ValueError: If a setting is outside its range.
+
+    Warns:
+        UserWarning: If photographs say neither lesion nor patient, or a trained classifier does no better on the validation
+            part than always naming the commonest class.
     """
     chosen = get_task(task) if isinstance(task, str) else task
     unknown = set(settings) - {field.name for field in dataclasses.fields(Settings)}
@@ -73,7 +84,7 @@ def train(
         raise ValueError(f"there is no setting {sorted(unknown)[0]!r}; see dermaseg.tasks.Settings.")
     plan = dataclasses.replace(chosen.settings, **settings)
     samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data))
-    parts = split or split_samples(samples, seed=plan.seed)
+    parts = split or split_samples(samples, seed=plan.seed, duplicates=_duplicates(samples, on_decode))
     run = RunFolder.create(output)
     if run.settings.exists():
         raise DataError(f"{run.path}: holds a run already. Give another folder, or go on with it by resume.")
@@ -128,6 +139,31 @@ def resume(
     return _fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
 
 
+def recalibrate(run: str | Path | RunFolder) -> Decisions:
+    """Settle again how to read a finished run's output, on its validation part, and write it to the model's card.
+
+    Training ends with this. It is for runs of an earlier version of this library, whose decisions were fitted otherwise.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        Temperature, thresholds, conformal sets and levels of doubt.
+
+    Raises:
+        DataError: If the folder holds no finished run, or its photographs have gone.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    saved = read_json(folder.settings)
+    task = get_task(saved["task"])
+    train_part, validation_part = _parts(Split.load(folder.split), Samples.load(folder.samples))
+    common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
+    decisions = _decide(load_model(folder.model), task, Settings(**saved["settings"]), train_part, validation_part, common)
+    write_json(folder.model_card, {**read_json(folder.model_card), "decisions": decisions.to_dict()})
+    shutil.rmtree(folder.cache, ignore_errors=True)
+    return decisions
+
+
 def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
     """Return the samples that a run's task works on: the run's own, or those of another folder or table."""
     if data is None:
@@ -136,6 +172,20 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Sa
     task = get_task(saved["task"])
     samples = task.prepare(data if isinstance(data, Samples) else read_samples(data))
     return samples if task.target == "mask" else samples.with_class_names(saved["class_names"])
+
+
+def _duplicates(samples: Samples, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]] | None:
+    """Return the pairs of ids of one picture, or None where every photograph says its lesion or its patient."""
+    if all(sample.lesion_id is not None or sample.patient_id is not None for sample in samples):
+        return None
+    thumbnails = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for small in pool.map(lambda sample: thumbnail(read_image(sample.image, min_size=_LOOK_PX)), samples):
+            thumbnails.append(small)
+            if progress is not None:
+                progress(len(thumbnails), len(samples))
+    ids = samples.ids
+    return [(ids[first], ids[second]) for first, second in near_identical_pairs(np.stack(thumbnails))]
 
 
 def _parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:
@@ -191,19 +241,21 @@ def _fit(
             initial_epoch=checkpoint.epochs_done,
             **common,
         )
+        # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
+        average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
         model.fit(
             training,
             validation_data=make_dataset(validation_part, batch_size=plan.batch_size, **common),
             validation_freq=_validated_epochs(epochs),
             initial_epoch=checkpoint.epochs_done,
             epochs=epochs,
-            callbacks=[StopOnNaN(), checkpoint, *callbacks],
+            callbacks=[StopOnNaN(), *average, checkpoint, *callbacks],
             shuffle=False,  # the data set has its own order, which a resumed run repeats
             verbose=0,
         )
     model = _best_model(task, plan, train_part, run, checkpoint)
     card = _card(task, plan, train_part, run, checkpoint)
-    card["decisions"] = _decide(model, task, validation_part, plan.batch_size, common).to_dict()
+    card["decisions"] = _decide(model, task, plan, train_part, validation_part, common).to_dict()
     write_json(run.model_card, card)
     save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
     # Last, for it says that the run is finished.
@@ -229,7 +281,8 @@ def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
     rate = keras.optimizers.schedules.CosineDecay(
         plan.learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=plan.learning_rate, warmup_steps=warmup
     )
-    return keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, global_clipnorm=1.0)
+    average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
+    return keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, global_clipnorm=1.0, **average)
 
 
 def _validated_epochs(epochs: int) -> list[int]:
@@ -249,10 +302,12 @@ def _sampling_weights(train_part: Samples, plan: Settings) -> np.ndarray | None:
 
 
 def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> keras.Model:
-    """Return the best epoch as a float32 model: it then computes the same on a machine without bfloat16."""
+    """Return the best epoch, averaged if asked for, as a float32 model: it computes the same on a machine without bfloat16."""
     if checkpoint.best_row is None:
         raise DermasegError(f"{run.path}: no epoch was validated, so no best model is known. Start again in another folder.")
-    best = load_model(checkpoint.best_path)
+    best = load_model(checkpoint.best_path, compiled=bool(plan.ema))
+    if plan.ema:
+        best.optimizer.finalize_variable_values(best.trainable_variables)
     with dtype_policy("float32"):
         model = task.build(train_part, plan.model)
     model.set_weights(best.get_weights())
@@ -270,17 +325,30 @@ def _card(task: Task, plan: Settings, train_part: Samples, run: RunFolder, check
     }
 
 
-def _decide(model: keras.Model, task: Task, validation_part: Samples, batch_size: int, common: Mapping[str, Any]) -> Decisions:
+def _decide(
+    model: keras.Model,
+    task: Task,
+    plan: Settings,
+    train_part: Samples,
+    validation_part: Samples,
+    common: Mapping[str, Any],
+) -> Decisions:
     """Read the validation photographs once more, as the finished model sees them, and settle how to read its output."""
     found: dict[str, Any] = {}
     labelled = validation_part.with_labels()
     if task.target != "mask" and len(labelled):
-        dataset = make_dataset(labelled, batch_size=batch_size, **{**common, "target": None})
+        dataset = make_dataset(labelled, batch_size=plan.batch_size, **{**common, "target": None})
         outputs = named_outputs(model.predict(dataset, verbose=0))
-        found = fit_label_decisions(labelled.labels, outputs["label"], labelled.class_names)
+        found = fit_label_decisions(
+            labelled.labels,
+            outputs["label"],
+            labelled.class_names,
+            prior_factors=prior_factors(train_part, plan) if outputs["label"].shape[1] > 1 else (),
+            groups=group_samples(labelled),
+        )
     masked = validation_part.with_masks()
     if task.target != "label" and len(masked):
-        dataset = make_dataset(masked, batch_size=batch_size, **{**common, "target": "mask"})
+        dataset = make_dataset(masked, batch_size=plan.batch_size, **{**common, "target": "mask"})
         # Not predict_on_batch: under tf.distribute it returns the part of one replica.
         predicted = ((masks, model.predict(np.asarray(images), batch_size=len(images), verbose=0)) for images, masks in dataset)
         pairs = ((np.asarray(masks), named_outputs(outputs)["mask"]) for masks, outputs in predicted)

@@ -1,13 +1,14 @@
 """Vary photographs and their masks together, on the CPU, the same way for every backend.
 
 What varies is what varies between two photographs of one lesion: how the dermoscope is held (turn, distance, offset,
-tilt), light and sensor (brightness, contrast, white balance, gamma, grain, focus), and what lies over the skin (hair,
-dark corners). Colour is itself diagnostic, so hue moves little.
+tilt, stretched skin), light and sensor (brightness, contrast, white balance, gamma, grain, focus), and what lies over the
+skin or around it (hair, dark corners, black frames). Colour is itself diagnostic, so hue moves little.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -16,10 +17,14 @@ from dermaseg.data.hair import draw_hair
 
 __all__ = ["AUGMENTATIONS", "Augment"]
 
-AUGMENTATIONS = ("none", "light", "medium", "strong")
+AUGMENTATIONS = ("none", "light", "medium", "strong", "frames")
+
+Frames = dict[int, tuple[np.ndarray, np.ndarray]]
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 _SOME = 0.25  # share of the images that blur and noise meet: most photographs are sharp and clean
+_FARTHEST = 1.8  # how far an image recedes into its frame: a 4:3 frame is 1.33 times as wide as its centre square
+_CELLS = 8  # of the elastic grid along each side; more would bend outlines as no skin bends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +35,10 @@ class Augment:
     field that says *factor* draws from `1 / (1 + field)` to `1 + field`, evenly on a logarithmic scale, which makes
     the two directions equally likely.
 
-    All movements of an image are one affine map and one bilinear resampling. Pixels from outside the photograph are
+    All movements of an image are one map and one bilinear resampling. Pixels from outside the photograph are
     its reflection: black wedges would teach a network where the frame was, and make skin that no dermoscope shows.
+    Black that a dermoscope does show, the frame around its field of view, is drawn at the end, upright; what it covers is
+    lesion no more.
 
     Args:
         dihedral: Flip and turn by quarters, all 8 ways alike (of a rectangle the 4 that keep its shape).
@@ -39,6 +46,7 @@ class Augment:
         scale: Factor of the size.
         shift: Offset along each axis, as a share of that side.
         shear_deg: Shear along the rows, in degrees.
+        elastic_px: Smooth displacement along each axis, in pixels: skin that is stretched here and pressed there.
         brightness: Factor of all channels.
         contrast: Factor of the distance to the image's mean grey.
         saturation: Factor of the distance of each pixel to its own grey.
@@ -49,6 +57,9 @@ class Augment:
         noise: Standard deviation of grain in grey levels, on a quarter of the images.
         hair: Probability of hairs over the photograph. They are not lesion: the mask keeps what they hide.
         vignette: Probability of dark corners.
+        frame: Probability that the photograph recedes, by a factor of 1 to 1.8, into a dark frame as uncropped photographs
+            have one: a round or a rounded opening with a soft edge and near-black around it, or plain bars, black or dark
+            grey, along two sides.
 
     Raises:
         ValueError: If a field is negative, or a probability exceeds 1.
@@ -59,6 +70,11 @@ class Augment:
         >>> varied, masks = Augment.light()(images, images[..., :1] // 200, rng=np.random.default_rng(0))
         >>> varied.shape, masks.shape, sorted(np.unique(masks).tolist())
         ((2, 8, 8, 3), (2, 8, 8, 1), [0, 1])
+
+    References:
+        Simard, Steinkraus and Platt, 2003, "Best practices for convolutional neural networks applied to visual document
+        analysis" (elastic distortion). Deviations: the random displacements are drawn and smoothed on a grid of 8 by 8 cells
+        and interpolated within each, by a binomial kernel instead of a Gaussian, so that the field's bound holds.
     """
 
     dihedral: bool = False
@@ -66,6 +82,7 @@ class Augment:
     scale: float = 0.0
     shift: float = 0.0
     shear_deg: float = 0.0
+    elastic_px: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -76,13 +93,14 @@ class Augment:
     noise: float = 0.0
     hair: float = 0.0
     vignette: float = 0.0
+    frame: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if value < 0:
                 raise ValueError(f"{field.name}={value}: a largest change is not negative.")
-            if field.name in ("hair", "vignette") and value > 1:
+            if field.name in ("hair", "vignette", "frame") and value > 1:
                 raise ValueError(f"{field.name}={value}: a probability is at most 1.")
 
     @classmethod
@@ -129,6 +147,11 @@ class Augment:
         )
 
     @classmethod
+    def frames(cls) -> Augment:
+        """As `strong`, with frames, elastic skin and a wider range of sizes: for photographs that are not cropped."""
+        return replace(cls.strong(), scale=0.5, elastic_px=3, frame=0.3)
+
+    @classmethod
     def preset(cls, name: str) -> Augment | None:
         """Return the setting of that name; None for `"none"`.
 
@@ -162,8 +185,10 @@ class Augment:
             raise ValueError(f"images have shape {images.shape}: (batch, height, width, 3) is needed.")
         if masks is not None and masks.shape != (*images.shape[:3], 1):
             raise ValueError(f"masks have shape {masks.shape}: {(*images.shape[:3], 1)} is needed.")
-        if self.dihedral or self.rotate_deg or self.scale or self.shift or self.shear_deg:
-            images, masks = self._move(images, masks, rng)
+        zooms, frames = self._frames(*images.shape[:3], rng)
+        moves = self.dihedral or self.rotate_deg or self.scale or self.shift or self.shear_deg or self.elastic_px
+        if moves or frames:
+            images, masks = self._move(images, masks, zooms, rng)
         else:
             images = images.copy()
         if self.hair:
@@ -173,35 +198,69 @@ class Augment:
             for index in np.flatnonzero(rng.random(len(images)) < _SOME):
                 blur = ImageFilter.GaussianBlur(float(rng.uniform(0, self.blur_px)))
                 images[index] = np.asarray(Image.fromarray(images[index]).filter(blur))
-        return self._recolour(images, rng), masks
+        if masks is not None:
+            for index, (light, _) in frames.items():
+                masks[index] *= light >= 0.5
+        return self._recolour(images, frames, rng), masks
+
+    def _frames(self, count: int, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, Frames]:
+        """Draw how far each image recedes, `(count,)`, and the frames by position; draws nothing where there are none."""
+        zooms, frames = np.ones(count), {}
+        if self.frame:
+            for index in np.flatnonzero(rng.random(count) < self.frame).tolist():
+                zooms[index] = rng.uniform(1, _FARTHEST)
+                frames[index] = _frame(height, width, zooms[index], rng)
+        return zooms, frames
 
     def _move(
-        self, images: np.ndarray, masks: np.ndarray | None, rng: np.random.Generator
+        self, images: np.ndarray, masks: np.ndarray | None, zooms: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
         count, height, width, _ = images.shape
-        matrices = self._matrices(count, square=height == width, rng=rng)
+        matrices = self._matrices(count, square=height == width, rng=rng) * zooms[:, None, None]
         shifts = rng.uniform(-self.shift, self.shift, (count, 2)) * (width, height)
-        # Pad by what the farthest corner of this batch needs, so that every pixel read is a reflected one at worst.
+        # Pad by what the farthest corner of each image needs, so that every pixel read is a reflected one at worst.
         half = np.array([width, height]) / 2
-        reach = np.abs(matrices) @ half + np.abs(shifts)
-        pad = np.ceil((reach - half).max(axis=0).clip(0)).astype(int) + 1
-        columns, rows = (np.pad(np.arange(side), by, mode="symmetric") for side, by in zip((width, height), pad, strict=True))
+        reach = np.abs(matrices) @ half + np.abs(shifts) + self.elastic_px
+        pads = np.ceil((reach - half).clip(0)).astype(int) + 1
         # Image and mask are one picture of four bands, so that one resampling moves both by the same amount.
         packed = np.zeros((count, height, width, 4), np.uint8)
         packed[..., :3] = images
         if masks is not None:
             packed[..., 3:] = masks * np.uint8(255)
-        padded = packed.view(np.uint32)[..., 0].take(rows, axis=1).take(columns, axis=2)
-        centres = half + pad + shifts - matrices @ half
-        padded_size = (len(columns), len(rows))
+        pixels = packed.view(np.uint32)[..., 0]
+        centres = half + pads + shifts - matrices @ half
         for index in range(count):
-            picture = Image.frombuffer("RGBX", padded_size, padded[index], "raw", "RGBX", 0, 1)
-            coefficients = np.column_stack([matrices[index], centres[index]]).ravel().tolist()
-            moved = picture.transform((width, height), Image.Transform.AFFINE, coefficients, resample=Image.Resampling.BILINEAR)
+            columns, rows = (
+                np.pad(np.arange(side), by, mode="symmetric") for side, by in zip((width, height), pads[index], strict=True)
+            )
+            padded = pixels[index].take(rows, axis=0).take(columns, axis=1)
+            picture = Image.frombuffer("RGBX", (len(columns), len(rows)), padded, "raw", "RGBX", 0, 1)
+            method, data = Image.Transform.AFFINE, np.column_stack([matrices[index], centres[index]]).ravel().tolist()
+            if self.elastic_px:
+                method, data = Image.Transform.MESH, self._mesh(matrices[index], centres[index], (width, height), rng)
+            moved = picture.transform((width, height), method, data, resample=Image.Resampling.BILINEAR)
             packed[index] = np.asarray(moved)
         if masks is not None:
             masks = (packed[..., 3:] > 127).astype(masks.dtype)
         return packed[..., :3].copy(), masks
+
+    def _mesh(
+        self, matrix: np.ndarray, centre: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    ) -> list[tuple[tuple[int, ...], list[float]]]:
+        """Return Pillow's mesh of the affine map with smooth displacements: boxes, and where their corners come from."""
+        x, y = (np.linspace(0, side, min(_CELLS, side) + 1).round().astype(int) for side in size)
+        moved = rng.uniform(-self.elastic_px, self.elastic_px, (2, len(y) + 2, len(x) + 2))
+        for axis in (1, 2):  # the kernel (1, 2, 1) / 4 twice; a mean of bounded numbers keeps their bound
+            first, middle, last = (moved.take(np.arange(moved.shape[axis] - 2) + step, axis) for step in range(3))
+            moved = (first + 2 * middle + last) / 4
+        corners = np.stack(np.meshgrid(x, y), axis=-1) @ matrix.T + centre + moved.transpose(1, 2, 0)
+        # Pillow goes round each box from the upper left against the clock.
+        quads = np.concatenate([corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]], axis=-1)
+        return [
+            ((left, top, right, bottom), quads[row, column].tolist())
+            for row, (top, bottom) in enumerate(pairwise(y.tolist()))
+            for column, (left, right) in enumerate(pairwise(x.tolist()))
+        ]
 
     def _matrices(self, count: int, *, square: bool, rng: np.random.Generator) -> np.ndarray:
         """Draw maps from output to input offsets from the centre, shape `(count, 2, 2)`, x before y."""
@@ -218,8 +277,8 @@ class Augment:
             matrices[transpose] = matrices[transpose][..., ::-1]
         return matrices
 
-    def _recolour(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Apply gamma by table, all linear changes of colour as one matrix, then dark corners and grain."""
+    def _recolour(self, images: np.ndarray, frames: Frames, rng: np.random.Generator) -> np.ndarray:
+        """Apply gamma by table, all linear changes of colour as one matrix, then dark corners, frames and grain."""
         count, height, width, _ = images.shape
         matrices, greys = self._colour_matrices(count, rng)
         contrast = _factors(rng, self.contrast, count)
@@ -236,6 +295,9 @@ class Augment:
             pixels += offsets[index].astype(np.float32) + np.float32(0.5)
             if vignetted[index]:
                 pixels *= _aperture(height, width, rng)
+            if index in frames:
+                light, around = frames[index]
+                pixels = around + (pixels - around) * light
             if noisy[index]:
                 pixels += _grain(pixels.shape, rng.uniform(0, self.noise), rng)
             varied[index] = pixels.clip(0, 255, out=pixels)
@@ -269,6 +331,33 @@ def _aperture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     y = np.linspace(-1, 1, height, dtype=np.float32) * height / max(height, width)
     radius, softness = rng.uniform(0.95, 1.3), rng.uniform(0.03, 0.4)
     return ((radius - np.hypot(x, y[:, None])) / softness + 0.5).clip(0, 1)[..., None].astype(np.float32)
+
+
+def _frame(height: int, width: int, zoom: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a frame about a photograph that takes `1 / zoom` of each side.
+
+    Returns:
+        Light let through, `(height, width, 1)`, 0 to 1, and the colour around it, `(3,)`, 0 to 255; both float32.
+    """
+    longer = max(height, width)
+    x, y = (np.abs((2 * np.arange(side) + 1 - side) / longer - rng.uniform(-0.06, 0.06)) for side in (width, height))
+    half = np.array([width, height]) / longer / zoom * rng.uniform(0.95, 1.3, 2)
+    kind = rng.choice(["round", "rounded", "bars"], p=[0.5, 0.25, 0.25])
+    corner, softness = 0.0, 2 / longer
+    around = rng.uniform(0, 25) * rng.uniform(0.8, 1.2, 3)
+    if kind == "bars":
+        half[int(rng.integers(2))] = np.inf
+        around = np.full(3, rng.choice([0.0, rng.uniform(0, 60)]))
+    else:
+        if kind == "round":
+            half[:] = half.min()
+        corner = half.min() * (1.0 if kind == "round" else rng.uniform(0.1, 0.6))
+        softness = rng.uniform(softness, 0.15)
+    # The signed distance to a rectangle with rounded corners; a disc is one of them.
+    beyond_x, beyond_y = x - (half[0] - corner), y[:, None] - (half[1] - corner)
+    distance = np.hypot(beyond_x.clip(0), beyond_y.clip(0)) + np.maximum(beyond_x, beyond_y).clip(max=0) - corner
+    light = (0.5 - distance / softness).clip(0, 1)
+    return light[..., None].astype(np.float32), around.astype(np.float32)
 
 
 def _grain(shape: tuple[int, ...], deviation: float, rng: np.random.Generator) -> np.ndarray:

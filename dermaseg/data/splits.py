@@ -257,7 +257,7 @@ def _groups(samples: Samples, group: Grouping, duplicates: Pairs) -> tuple[np.nd
         raise ValueError(f'group={group!r}: use "auto" (lesions, patients and near-duplicates) or None (by image).')
     unknown = sum(sample.lesion_id is None and sample.patient_id is None for sample in samples)
     if unknown:
-        remedy = "near-duplicates are" if duplicates else "pass duplicates=audit_samples(...).duplicates at least"
+        remedy = "near-duplicates are" if duplicates is not None else "pass duplicates=audit_samples(...).duplicates at least"
         warnings.warn(
             f"{unknown} of {len(samples)} photographs of {samples.source or 'the table'} say neither lesion nor patient: "
             f"those of one lesion can't be kept together ({remedy}).",
