@@ -1,8 +1,11 @@
 """The benchmarks run with dermaseg alone; peers that are not installed become rows that say so."""
 
 import importlib.util
+import json
+import os
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +13,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are run from the repository's root, not installed
 
-from benchmarks import unet_variants
+from benchmarks import fine_tuning, train_presets, unet_variants
 from benchmarks.peers import fleet, quality_report, steps, steps_report, time_to_quality
 from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, REFERENCE, Contestant, choose
 from benchmarks.peers.learning import jaccard_by_photograph, learn
 from benchmarks.peers.lesson import Lesson, Material, hold_to, learning_rate, open_material, prepare
-from dermaseg.data import Samples, make_dataset, make_synthetic
+from dermaseg.data import Samples, Split, make_dataset, make_synthetic, read_samples
 from dermaseg.data.augment import Augment
+from dermaseg.data.samples import Sample
+from dermaseg.evaluation import evaluate
+from dermaseg.prediction import Predictor
+from dermaseg.presets import load_preset
+from dermaseg.pretrained import find_preset
 from dermaseg.runs import read_json, write_json
 
 LESSON = Lesson(
@@ -334,3 +342,124 @@ def test_training_needs_data(tmp_path):
             command.main(["--output", str(tmp_path)])
     with pytest.raises(SystemExit, match="does not exist"):
         time_to_quality.main(["--output", str(tmp_path), "--data", str(tmp_path / "nowhere")])
+
+
+def photographs(count, a_lesion=2):
+    rows = [Sample(f"p{index:02d}", Path(f"p{index:02d}.jpg"), lesion_id=str(index // a_lesion)) for index in range(count)]
+    return Samples(rows), {row.id: index // a_lesion for index, row in enumerate(rows)}
+
+
+def test_small_sets_lie_within_larger_ones_and_take_whole_lesions():
+    samples, groups = photographs(20)
+    draws = {count: fine_tuning.some_of(samples, count, groups=groups, seed=3).ids for count in (4, 5, 12, 20)}
+    assert {count: len(set(ids)) for count, ids in draws.items()} == {4: 4, 5: 5, 12: 12, 20: 20}
+    assert set(draws[4]) < set(draws[5]) < set(draws[12])
+    assert len({groups[key] for key in draws[4]}) == 2
+    other_order = samples.select(list(reversed(samples.ids)))
+    assert set(fine_tuning.some_of(other_order, 4, groups=groups, seed=3).ids) == set(draws[4])
+    assert any(set(fine_tuning.some_of(samples, 4, groups=groups, seed=seed).ids) != set(draws[4]) for seed in range(5))
+
+
+def test_looks_are_the_validated_epochs_in_steps():
+    history = "epoch,loss,val_jaccard,val_loss\n1,0.5,,\n2,0.4,0.7,0.3\n3,0.3,0.9,0.2\n"
+    looks = fine_tuning.looks_of(history, steps_an_epoch=6)
+    assert looks == [[12, 0.7], [18, 0.9]]
+    assert fine_tuning.steps_to(looks, 0.7) == 12
+    assert fine_tuning.steps_to(looks, 0.95) is None
+
+
+def tuning(arm, seed, jaccards, looks, size=50):
+    return {"arm": arm, "size": size, "seed": seed, "jaccards": jaccards, "groups": [0, 1, 1], "looks": looks}
+
+
+def test_starts_are_compared_on_the_same_photographs_and_seeds(tmp_path):
+    runs = [
+        tuning("scratch", 0, [0.5, 0.6, 0.7], [[10, 0.4], [20, 0.6]]),
+        tuning("scratch", 1, [0.6, 0.7, 0.8], [[10, 0.5], [20, 0.7]]),
+        tuning("tuned", 0, [0.7, 0.8, 0.9], [[10, 0.65], [20, 0.8]]),
+        tuning("tuned", 1, [0.7, 0.8, 0.9], [[10, 0.6], [20, 0.8]]),
+        tuning("tuned", 2, [0.0, 0.0, 0.0], [[10, 0.0]]),  # no partner: left out
+        tuning("scratch", 0, [0.9, 0.9, 0.9], [[10, 0.9]], size=200),
+    ]
+    (row,) = fine_tuning.size_rows(runs)
+    assert (row["size"], row["seeds"], row["steps"], row["sooner"]) == (50, 2, 20, 15)
+    assert row["difference"].value == pytest.approx(0.15)
+    for number, one in enumerate(runs):
+        write_json(tmp_path / "results" / f"{number}.json", one)
+    write_json(tmp_path / "preset.json", {"jaccards": [0.5, 0.5, 0.5], "groups": [0, 1, 1]})
+    protocol = {"data": "clinic", "start": "p", "steps": 20, "batch_size": 4, "size": 32, "augment": "light"}
+    write_json(tmp_path / "protocol.json", {**protocol, "rates": {"scratch": 2e-3, "tuned": 5e-4}})
+    fine_tuning.main(["--output", str(tmp_path), "--table"])
+    page = (tmp_path / "fine_tuning.md").read_text()
+    assert "| 50 | 2 | 0.650 (0.600 to 0.700) | 0.800 (0.800 to 0.800) | +0.150 [+0.150, +0.150] | 15 of 20 |" in page
+    assert "trained no further: 0.500 [0.500, 0.500]" in page
+    assert "scored on 3 photographs in 2 groups" in page
+
+
+def test_a_preset_is_not_measured_on_what_it_learned(tmp_path, monkeypatch):
+    rows = [Sample("a", Path("a.jpg"), mask=Path("a.png"), lesion_id="HAM_0000001")]
+    monkeypatch.setattr(fine_tuning, "read_samples", lambda folder: Samples(rows))
+    with pytest.raises(SystemExit, match="has learned"):
+        fine_tuning.main(["--data", "ham10000", "--output", str(tmp_path)])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
+def test_fine_tuning_runs_from_end_to_end_and_goes_on(synthetic_folder, tmp_path):
+    command = ["--data", str(synthetic_folder), "--output", str(tmp_path), "--quick"]
+    fine_tuning.main(command)
+    assert "| 8 | 1 | 0." in (tmp_path / "fine_tuning.md").read_text()
+    scratch, tuned = (read_json(tmp_path / "runs" / f"{arm}-8-seed0" / "settings.json") for arm in ("scratch", "tuned"))
+    assert (scratch["start"], tuned["start"]) == (None, "unet-ham10000-128")
+    splits = [Split.load(tmp_path / "runs" / f"{arm}-8-seed0" / "split.json") for arm in ("scratch", "tuned")]
+    assert splits[0].fingerprint == splits[1].fingerprint
+    assert len(splits[0].parts["train"]) == 8
+    files = sorted((tmp_path / "results").glob("*.json"))
+    before = [file.stat().st_mtime_ns for file in files]
+    fine_tuning.main(command)
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "tensorflow", reason="writes graphs, which takes TensorFlow")
+def test_presets_are_made_scored_as_delivered_and_not_made_again(tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx")
+    ham, isic = tmp_path / "ham", tmp_path / "isic"
+    make_synthetic(ham, count=28, size=(48, 64), seed=1)
+    for kind in ("images", "masks"):
+        (isic / kind).mkdir(parents=True)
+    for sample in read_samples(ham)[:12:2]:
+        for kind, file in (("images", sample.image), ("masks", sample.mask)):
+            (isic / kind / f"other_{sample.id}{file.suffix}").write_bytes(file.read_bytes())
+    tiny = {"steps": 1, "batch_size": 4, "precision": "float32", "model": {"filters": [8, 16]}}
+    stages = ({"size": 32, "augment": "strong", **tiny}, {"size": 48, **tiny})
+    monkeypatch.setattr(train_presets, "STAGES", {"unet": ({"size": 32, **tiny},), "hybrid": stages})
+    output, weights = tmp_path / "output", tmp_path / "weights"
+    command = ["all", "--ham10000", str(ham), "--isic2018", str(isic), "--output", str(output), "--weights", str(weights)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the model names the class right|.*neither lesion nor patient", UserWarning)
+        train_presets.main(command)
+        unet, hybrid = (find_preset(name, folder=weights) for name in train_presets.NAMES.values())
+        assert "at 32 pixels" in unet.card["limits"]
+        assert "at 32 and then 48 pixels" in hybrid.card["limits"]
+        assert hybrid.card["size"] == 48
+        assert [stage["start"] for stage in hybrid.card["stages"]] == ["unet-ham10000-128", "stage 1"]
+        assert [stage["settings"]["augment"] for stage in hybrid.card["stages"]] == ["strong", "light"]
+        assert unet.card["stages"][0]["start"] is None
+        assert str(tmp_path) not in json.dumps([unet.card, hybrid.card])
+        for preset in (unet, hybrid):
+            assert preset.graph.is_file()
+            assert preset.runs_without_keras
+            for figures in preset.card["figures"].values():
+                tones = figures["subgroups"]["tone"].values()
+                assert sum(tone["jaccard"]["count"] for tone in tones) == figures["images"] == figures["jaccard"]["count"]
+        assert "accuracy" in hybrid.card["figures"]["HAM10000, test part"]
+        test = Split.load(output / "unet" / "stage-1" / "split.json").apply(read_samples(ham))["test"]
+        predictor = Predictor(load_preset(unet.name, folder=weights), size=32)
+        expected = evaluate(predictor, test, subgroups=()).figures["jaccard"].value
+        assert unet.card["figures"]["HAM10000, test part"]["jaccard"]["value"] == pytest.approx(expected, abs=2e-3)
+        before = hybrid.path.read_bytes(), hybrid.card
+        monkeypatch.setattr(train_presets, "train", None)
+        train_presets.main([*command[1:], "hybrid"])
+        again = find_preset(hybrid.name, folder=weights)
+    assert (again.path.read_bytes(), again.card) == before

@@ -26,10 +26,11 @@ def card(folder, group):
     [
         ("lesion_id", "lesion"),
         ("lesion_id, patient_id, duplicates", "lesion and patient and near-duplicate"),
+        ("duplicates", "near-duplicate"),
         ("image", "image"),
     ],
 )
 def test_the_card_says_what_the_split_kept_together(tmp_path, group, words):
     text, split = card(tmp_path, group)
     assert f"- Split by {words}, seed 7, SHA-256 `{split.fingerprint}`." in text
-    assert ("Warning: photographs of one lesion may stand in both" in text) == (group == "image")
+    assert ("Warning: photographs of one lesion may stand in both" in text) == (group in ("image", "duplicates"))

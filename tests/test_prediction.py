@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg.conformal import Rejection
+from dermaseg.conformal import ConformalClassifier, Rejection
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.models import build_unet
@@ -139,3 +139,10 @@ def test_mistakes_are_named(predictor, model, tmp_path):
         Predictor(not_a_model, size=32)
     with pytest.raises(ValueError, match="threshold must lie between 0 and 1"):
         Predictor(model, size=32, threshold=1.5)
+
+
+def test_the_most_probable_class_is_always_possible():
+    decisions = Decisions(conformal=ConformalClassifier((0.1, 0.1, 0.1), counts=(5, 5, 5)))
+    image = np.zeros((4, 4, 3), np.uint8)
+    prediction = Prediction(None, image, classes={"a": 0.3, "b": 0.5, "c": 0.2}, decisions=decisions)
+    assert prediction.possible == ("b",)

@@ -12,8 +12,8 @@ from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
 from dermaseg.models import build_cnn, build_unet
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_json
-from dermaseg.tasks import TASKS, Settings, get_task
-from dermaseg.training import _sampling_weights, lend_weights, train
+from dermaseg.tasks import TASKS, Settings, get_task, prior_factors
+from dermaseg.training import _sampling_weights, lend_weights, recalibrate, train
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
 
@@ -182,6 +182,74 @@ def test_a_model_no_better_than_the_majority_says_so():
     labels = np.array([0] * 8 + [1] * 2)
     with pytest.warns(UserWarning, match=r"80\.0%.*learning_rate"):
         fit_label_decisions(labels, np.tile([0.6, 0.4], (10, 1)), ("benign", "malignant"))
+
+
+@pytest.mark.parametrize("imbalance", ["logits", "sampling"])
+def test_shares_of_classes_that_training_evened_out_come_back(samples, imbalance):
+    """An ideal network trained with logit adjustment says posterior / prior^tau; calibrated, the mean says the shares."""
+    rng = np.random.default_rng(0)
+    shares = np.bincount(samples.labels, minlength=7) / len(samples)
+    tau = 0.5
+    labels = rng.choice(7, 4000, p=shares)
+    evidence = np.exp(2 * rng.normal(size=(4000, 7)) + 4 * np.eye(7)[labels] * rng.random((4000, 1)))
+    posterior = evidence * shares
+    posterior /= posterior.sum(1, keepdims=True)
+    skewed = posterior / shares**tau
+    skewed /= skewed.sum(1, keepdims=True)
+    factors = prior_factors(samples, Settings(imbalance=imbalance, imbalance_strength=tau))
+    restored = Decisions(prior_factors=factors).calibrate(skewed)
+    np.testing.assert_allclose(restored, posterior, rtol=1e-5)
+    assert prior_factors(samples, Settings(imbalance="none")) == ()
+    decisions = Decisions(**fit_label_decisions(labels, skewed, samples.class_names, prior_factors=factors))
+    assert Decisions.from_dict(decisions.to_dict()) == decisions
+
+
+def test_weights_are_undone_as_they_were_given(samples):
+    counts = np.bincount(samples.labels, minlength=7)
+    factors = np.array(prior_factors(samples, Settings(imbalance="weights")))
+    assert (np.argsort(factors, kind="stable") == np.argsort(counts, kind="stable")).all()
+    assert factors.max() == 1.0
+
+
+def test_conformal_sets_count_a_lesion_once():
+    labels = np.array([0, 1] * 20 + [0] * 200)
+    probabilities = np.where(labels[:, None] == [0, 1], 0.9, 0.1)
+    probabilities[40:] = [0.2, 0.8]  # one lesion, photographed 200 times, and wrong each time
+    groups = np.concatenate([np.arange(40), np.full(200, 40)])
+    fitted = fit_label_decisions(labels, probabilities, ("a", "b"), groups=groups)["conformal"]
+    assert sum(fitted.counts) == 41
+    assert fitted.thresholds[0] < fit_label_decisions(labels, probabilities, ("a", "b"))["conformal"].thresholds[0]
+
+
+def test_classes_are_compared_by_name_whatever_their_order(samples, tmp_path):
+    """A network that is always right stays so when the table numbers its classes otherwise."""
+
+    class Oracle:
+        def predict_on_batch(self, images):
+            answers = [by_pixels[image.tobytes()] for image in images]
+            return np.eye(7, dtype=np.float32)[answers] * 0.93 + 0.01
+
+    from dermaseg.data.images import read_image, resize_image
+
+    few = samples[:14]
+    names = tuple(reversed(samples.class_names))
+    predictor = Predictor(Oracle(), size=55)
+    predictor.class_names = names
+    by_pixels = {
+        resize_image(read_image(sample.image), (48, 64)).tobytes(): names.index(samples.class_names[sample.label])
+        for sample in few
+    }
+    report = evaluate(predictor, few, subgroups=(), resamples=20)
+    assert report.figures["accuracy"].value == report.figures["balanced_accuracy"].value == 1.0
+
+
+def test_a_finished_run_can_be_calibrated_again(hybrid):
+    card = read_json(hybrid.model_card)
+    write_json(hybrid.model_card, {**card, "decisions": {}})
+    recalibrate(hybrid)
+    again = read_json(hybrid.model_card)
+    assert again["decisions"]["temperature"] == pytest.approx(card["decisions"]["temperature"], rel=1e-3)
+    assert again["decisions"]["prior_factors"] == pytest.approx(card["decisions"]["prior_factors"])
 
 
 def test_a_segmentation_network_lends_its_encoder():

@@ -1,11 +1,13 @@
+import dataclasses
 import json
 import os
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from dermaseg import callbacks, runs
+from dermaseg import callbacks, runs, training
 from dermaseg.data import Split, read_samples
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
@@ -195,11 +197,91 @@ def test_mistakes_are_named(data, tmp_path):
         train("segment", data, tmp_path / "run", steps=0)
     with pytest.raises(ValueError, match="augment must be one of"):
         Settings(augment="wild")
+    with pytest.raises(ValueError, match="ema must be at least 0 and below 1"):
+        Settings(ema=1.0)
     with pytest.raises(DataError, match="not a run folder"):
         resume(tmp_path)
     with pytest.raises(DataError, match="no sample has a mask"):
         train("segment", read_samples(data).map(lambda sample: type(sample)(sample.id, sample.image)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Average(keras.callbacks.Callback):
+    """Average the weights of a training by hand, and look at what is validated."""
+
+    def __init__(self, decay):
+        super().__init__()
+        self.decay, self.average, self.by_epoch, self.validated = decay, None, [], []
+
+    def weights(self):
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+        return [np.array(keras.ops.convert_to_numpy(weight)) for weight in self.model.trainable_weights]
+
+    def on_train_batch_end(self, batch, logs=None):
+        own = self.weights()
+        before = own if self.average is None else self.average
+        self.average = [self.decay * old + (1 - self.decay) * new for old, new in zip(before, own, strict=True)]
+
+    def on_test_begin(self, logs=None):
+        self.validated.append(distance(self.weights(), self.average))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.by_epoch.append((self.average, distance(self.weights(), self.average)))
+
+
+def distance(first, second):
+    return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
+
+
+def test_the_average_of_the_weights_is_validated_and_saved(data, tmp_path):
+    seen = Average(0.8)
+    run = train("segment", data, tmp_path / "run", ema=0.8, callbacks=[seen], **TINY)
+    assert max(seen.validated) < 1e-5
+    assert min(away for _, away in seen.by_epoch) > 1e-4  # training goes on with its own weights
+    best = runs.read_json(run.model_card)["best_epoch"]
+    saved = keras.saving.load_model(run.model)
+    assert distance([np.asarray(weight) for weight in saved.trainable_weights], seen.by_epoch[best - 1][0]) < 1e-5
+
+
+@pytest.mark.slow
+def test_an_interrupted_average_goes_on_as_if_nothing_had_happened(data, tmp_path):
+    whole = train("segment", data, tmp_path / "whole", ema=0.8, **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, tmp_path / "interrupted", ema=0.8, callbacks=[StopAfter(1)], **TINY)
+    again = resume(tmp_path / "interrupted")
+    first, second = (keras.saving.load_model(run.model).get_weights() for run in (whole, again))
+    assert distance(first, second) < 1e-3
+
+
+def test_copies_of_one_photograph_stay_together_without_any_ids(data, tmp_path):
+    known = read_samples(data)
+    rows = [dataclasses.replace(sample, lesion_id=None) for sample in known[::2]]  # two photographs a lesion: one of each
+    copies = []
+    for sample in rows:
+        copy = tmp_path / f"copy_of_{sample.image.stem}.jpg"
+        Image.open(sample.image).convert("RGB").save(copy, quality=85)
+        copies.append(dataclasses.replace(sample, id=f"copy_of_{sample.id}", image=copy))
+    looked = []
+    with pytest.warns(UserWarning, match="neither lesion nor patient.*near-duplicates are"):
+        run = train(
+            "segment",
+            dataclasses.replace(known, rows=[*rows, *copies]),
+            tmp_path / "run",
+            on_decode=lambda done, total: looked.append((done, total)),
+            **{**TINY, "steps": 1},
+        )
+    split = Split.load(run.split)
+    part_of = {key: part for part, ids in split.parts.items() for key in ids}
+    assert set(part_of.values()) == {"train", "validation", "test"}
+    assert [part_of[sample.id] for sample in rows] == [part_of[sample.id] for sample in copies]
+    assert split.group == "duplicates"
+    assert looked[len(rows) + len(copies) - 1] == (len(rows) + len(copies),) * 2
+
+
+def test_known_lesions_need_no_look_for_copies(data, monkeypatch):
+    monkeypatch.setattr(training, "read_image", None)
+    assert training._duplicates(read_samples(data), None) is None
 
 
 def test_steps_become_epochs():

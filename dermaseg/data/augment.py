@@ -185,7 +185,7 @@ class Augment:
             raise ValueError(f"images have shape {images.shape}: (batch, height, width, 3) is needed.")
         if masks is not None and masks.shape != (*images.shape[:3], 1):
             raise ValueError(f"masks have shape {masks.shape}: {(*images.shape[:3], 1)} is needed.")
-        zooms, frames = self._frames(*images.shape[:3], rng)
+        zooms, frames = self._frames(len(images), images.shape[1:3], rng)
         moves = self.dihedral or self.rotate_deg or self.scale or self.shift or self.shear_deg or self.elastic_px
         if moves or frames:
             images, masks = self._move(images, masks, zooms, rng)
@@ -199,17 +199,18 @@ class Augment:
                 blur = ImageFilter.GaussianBlur(float(rng.uniform(0, self.blur_px)))
                 images[index] = np.asarray(Image.fromarray(images[index]).filter(blur))
         if masks is not None:
-            for index, (light, _) in frames.items():
-                masks[index] *= light >= 0.5
+            for framed, (light, _) in frames.items():
+                masks[framed] *= light >= 0.5
         return self._recolour(images, frames, rng), masks
 
-    def _frames(self, count: int, height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, Frames]:
+    def _frames(self, count: int, size: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, Frames]:
         """Draw how far each image recedes, `(count,)`, and the frames by position; draws nothing where there are none."""
-        zooms, frames = np.ones(count), {}
+        zooms = np.ones(count)
+        frames: Frames = {}
         if self.frame:
-            for index in np.flatnonzero(rng.random(count) < self.frame).tolist():
-                zooms[index] = rng.uniform(1, _FARTHEST)
-                frames[index] = _frame(height, width, zooms[index], rng)
+            for framed in np.flatnonzero(rng.random(count) < self.frame).tolist():
+                zooms[framed] = rng.uniform(1, _FARTHEST)
+                frames[framed] = _frame(size[0], size[1], zooms[framed], rng)
         return zooms, frames
 
     def _move(

@@ -32,7 +32,7 @@ def test_no_field_changes_nothing_and_returns_new_arrays(batch):
     assert not np.shares_memory(varied, images)
 
 
-@pytest.mark.parametrize("augment", [Augment.light(), Augment.strong()])
+@pytest.mark.parametrize("augment", [Augment.light(), Augment.strong(), Augment.frames()])
 def test_presets_keep_shapes_and_inputs_and_repeat(batch, augment):
     images, masks = batch
     before = images.copy(), masks.copy()
@@ -51,9 +51,10 @@ def test_presets_keep_shapes_and_inputs_and_repeat(batch, augment):
 
 def test_images_alone_move_as_with_masks(batch):
     images, masks = batch
-    alone, none = Augment.strong()(images, rng=rng(5))
-    assert none is None
-    np.testing.assert_array_equal(alone, Augment.strong()(images, masks, rng=rng(5))[0])
+    for augment in (Augment.strong(), Augment.frames()):
+        alone, none = augment(images, rng=rng(5))
+        assert none is None
+        np.testing.assert_array_equal(alone, augment(images, masks, rng=rng(5))[0])
 
 
 @settings(deadline=None, max_examples=25)
@@ -64,6 +65,7 @@ def test_images_alone_move_as_with_masks(batch):
     shift=st.floats(0, 0.4),
     shear_deg=st.floats(0, 30),
     dihedral=st.booleans(),
+    elastic_px=st.sampled_from([0.0, 1.5]),
     height=st.integers(8, 40),
 )
 def test_masks_follow_images_and_no_black_comes_in(seed, height, **fields):
@@ -181,7 +183,66 @@ def test_vignette_darkens_corners_and_not_the_centre():
     assert (varied[:, 0, 0] < 200).all()
 
 
-@pytest.mark.parametrize("fields", [{"scale": -0.1}, {"noise": -1}, {"hair": 1.5}, {"vignette": 2}])
+def disc(size, radius):
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    return (np.hypot(y, x) < radius).astype(np.uint8)[..., None]
+
+
+def test_a_frame_shrinks_picture_and_mask_alike_and_what_it_covers_is_no_lesion():
+    masks = np.repeat(disc(64, 26)[None], 60, axis=0)
+    varied, moved = Augment(frame=1.0)(painted(masks), masks, rng=rng(2))
+    red, blue = varied[..., 0].astype(int), varied[..., 2].astype(int)
+    assert set(np.unique(moved)) == {0, 1}
+    inside, lit = moved[..., 0] == 1, varied.max(axis=-1) > 115
+    assert (red > blue)[inside].mean() > 0.999
+    assert (blue > red)[~inside & lit].mean() > 0.99
+    assert not moved[varied.max(axis=-1) < 50].any()  # a seam, half red, where half the light comes through, is 50
+    zooms = np.sqrt(masks.sum((1, 2, 3)) / moved.sum((1, 2, 3)))
+    assert 1 <= zooms.min() < 1.2
+    assert zooms.max() > 1.6
+    dark = varied[:, [0, 0, -1, -1], [0, -1, 0, -1]].max(axis=(1, 2)) < 65
+    assert dark.mean() > 0.5
+
+
+def test_frames_meet_as_many_photographs_as_asked_for():
+    images = np.full((300, 16, 16, 3), 200, np.uint8)
+    varied, _ = Augment(frame=0.3)(images, rng=rng())
+    assert 0.15 < (varied != 200).any(axis=(1, 2, 3)).mean() < 0.35
+
+
+def test_frames_are_round_rounded_and_barred():
+    varied, _ = Augment(frame=1.0)(np.full((200, 32, 48, 3), 200, np.uint8), rng=rng())
+    lit = varied[..., 0] > 120
+    whole_rows, whole_columns = lit.all(axis=2).any(axis=1), lit.all(axis=1).any(axis=1)
+    corners = lit[:, [0, 0, -1, -1], [0, -1, 0, -1]].any(axis=1)
+    assert (whole_rows & ~corners).any()  # bars above and below
+    assert (whole_columns & ~corners).any()
+    assert (~whole_rows & ~whole_columns & ~corners).any()
+
+
+def test_elastic_skin_moves_picture_and_mask_by_so_much_at_most():
+    masks = np.repeat(disc(64, 20)[None], 20, axis=0)
+    varied, moved = Augment(elastic_px=6)(painted(masks), masks, rng=rng(1))
+    red, blue = varied[..., 0].astype(int), varied[..., 2].astype(int)
+    clear = np.abs(red - blue) > 6
+    np.testing.assert_array_equal(moved[..., 0][clear], (red > blue)[clear])
+    assert (moved != masks).any(axis=(1, 2, 3)).all()
+    reach = np.hypot(6, 6) + 1
+    assert (moved[:, disc(64, 20 - reach)[..., 0] == 1] == 1).all()
+    assert (moved[:, disc(64, 20 + reach)[..., 0] == 0] == 0).all()
+    assert len({mask.tobytes() for mask in moved}) == 20
+
+
+def test_no_elasticity_is_the_affine_map(batch):
+    images, masks = batch
+    straight = Augment(rotate_deg=30, scale=0.2)(images, masks, rng=rng(4))
+    meshed = Augment(rotate_deg=30, scale=0.2, elastic_px=1e-9)(images, masks, rng=rng(4))
+    # The first image: later ones draw after its displacements.
+    assert np.abs(straight[0][0].astype(int) - meshed[0][0]).max() <= 1
+    np.testing.assert_array_equal(straight[1][0], meshed[1][0])
+
+
+@pytest.mark.parametrize("fields", [{"scale": -0.1}, {"noise": -1}, {"hair": 1.5}, {"vignette": 2}, {"frame": 1.1}])
 def test_impossible_fields_are_named(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
         Augment(**fields)
