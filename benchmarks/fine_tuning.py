@@ -14,8 +14,8 @@ validation part and are scored on the same test part at each photograph's own si
 the learning rate, which each has from its own option. The preset as it comes, trained no further, stands beside them. The
 validation part is larger than the smallest sets: with few photographs of your own the choice of the epoch is less sure.
 
-The preset must know nothing of the data: `unet-ham10000-128` has learned from HAM10000, which is refused here; ISIC 2018
-Task 1 shares no photograph with it. Each run is a folder and a file of its own: stop at any time, the same command goes on.
+The preset must know nothing of the data: `unet-ham10000-128` has learned from HAM10000, which is refused with it; ISIC 2018
+Task 1 shares no photograph with that. Each run is a folder and a file of its own: stop at any time, the same command goes on.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from dermaseg.data import Samples, Split, audit_samples, group_samples, read_sam
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.errors import DermasegError
 from dermaseg.metrics import bootstrap_interval, paired_bootstrap
-from dermaseg.pretrained import DEFAULT_PRESET
+from dermaseg.pretrained import find_preset
 from dermaseg.runs import read_json, write_atomically, write_json
 
-__all__ = ["looks_of", "main", "size_rows", "some_of", "steps_to"]
+__all__ = ["check_unseen", "looks_of", "main", "size_rows", "some_of", "steps_to"]
 
 SCRATCH, TUNED, PRESET = "scratch", "tuned", "preset"
 
@@ -64,8 +64,7 @@ def _run(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("size", "batch_size", "steps", "augment", "precision")}
     rates = {SCRATCH: options.learning_rate, TUNED: options.start_rate}
     samples = read_samples(options.data).with_masks()
-    if any((sample.lesion_id or "").startswith("HAM_") for sample in samples):
-        raise SystemExit(f"{options.data} is HAM10000, from which {options.start} has learned. Give data that it has not seen.")
+    check_unseen(samples, find_preset(options.start).card)
     protocol = {"data": samples.source, "photographs": len(samples), "start": options.start, **settings, "rates": rates}
     hold_to(output / "protocol.json", protocol)
     split, groups = _split(samples, output)
@@ -88,6 +87,23 @@ def _run(options: argparse.Namespace) -> None:
                         output / "runs" / file.stem, samples, own, start, groups, {**settings, "learning_rate": rates[arm]}
                     )
                     write_json(file, {"arm": arm, "size": size, "seed": seed, **found})
+
+
+def check_unseen(samples: Samples, card: Mapping[str, Any]) -> None:
+    """See that a preset has not learned from this data set.
+
+    Raises:
+        SystemExit: If its card names it.
+    """
+    is_of = {
+        "HAM10000": any((sample.lesion_id or "").startswith("HAM_") for sample in samples),
+        "ISIC 2018": samples.source.startswith("ISIC 2018"),
+    }
+    for name, of_it in is_of.items():
+        if of_it and name in card["data"]:
+            raise SystemExit(f"the preset has learned from {name}. Give data that it has not seen, or another --start.")
+    if card["task"] != "segment":
+        raise SystemExit(f"--start: a preset of the task segment is needed, this one is of {card['task']}.")
 
 
 def _split(samples: Samples, output: Path) -> tuple[Split, dict[str, int]]:
@@ -206,8 +222,8 @@ def _page(output: Path) -> list[str]:
         f"- `{protocol['start']}` as it comes, trained no further: {untouched}",
         "",
         "Jaccard: mean over the test photographs, then over the seeds (the lowest to the highest). Difference: on the same",
-        "photographs and seeds, with a 95 % bootstrap interval over the groups. Sooner: steps after which the fine-tuned network",
-        "does as well on the validation part as the other at its best, median of the seeds.",
+        "photographs and seeds, with a 95 % bootstrap interval over the groups. Sooner: steps until the fine-tuned network is",
+        "as good on the validation part as the other at its best, median of the seeds.",
         "",
         "| training photographs | seeds | from scratch | fine-tuned | difference | sooner: steps |",
         "| ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -239,7 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 1000], help="numbers of training photographs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=600, help="of every training")
-    parser.add_argument("--start", default=DEFAULT_PRESET, help="preset of the task segment (default: %(default)s)")
+    parser.add_argument("--start", default="unet-ham10000-128", help="preset of the task segment (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="from scratch (default: %(default)s)")
     parser.add_argument("--start-rate", type=float, default=5e-4, help="from the preset (default: %(default)s)")
     parser.add_argument("--size", type=int, default=128)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,9 @@ def run(arguments: Sequence[str]) -> int:
             if options.needs_backend:
                 load_backend_quietly()
             return options.command(options) or 0
+    except BrokenPipeError:  # whoever read our output, as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return 0
     except (DermasegError, ValueError, OSError) as error:
         complain(error)
         return USER_ERROR

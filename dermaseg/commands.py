@@ -56,6 +56,11 @@ def train(options: argparse.Namespace) -> None:
         settings["jit_compile"] = options.xla
     if options.model is not None:
         settings["model"] = dict(options.model)
+    if options.resume is not None and (settings or options.start is not None):
+        given = sorted(settings)[0] if settings else "start"
+        raise ValueError(
+            f"--resume goes on as the run began: leave --{given.replace('_', '-')} out, or train anew with --output."
+        )
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
@@ -157,6 +162,11 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
         if len(paths) == 1:
             raise ValueError(f"{first} is a model: name one or more photographs after it.")
         return first, paths[1:]
+    if not first.exists() and not first.suffix:
+        raise ValueError(
+            f"{first}: there is no model, preset or photograph of that name. The presets are "
+            f"{', '.join(preset.name for preset in list_presets())}; a run is named by its folder."
+        )
     if not list_presets():
         raise ValueError(
             f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."

@@ -110,14 +110,14 @@ def fit_label_decisions(
     from dermaseg.metrics import apply_temperature, choose_threshold, classification_scores, fit_temperature
     from dermaseg.uncertainty import entropy_bits
 
-    scores = classification_scores(labels, probabilities)
-    if scores["accuracy"] <= scores["majority_share"] and scores["balanced_accuracy"] <= 1.05 / len(class_names):
+    restored = _restore(probabilities, prior_factors)
+    scores = classification_scores(labels, restored)
+    if scores["accuracy"] <= scores["majority_share"]:
         warnings.warn(
             f"the model names the class right in {scores['accuracy']:.1%} of the validation part, no more than always "
             f"naming the commonest class would ({scores['majority_share']:.1%}). {MAJORITY_ADVICE}",
             stacklevel=2,
         )
-    restored = _restore(probabilities, prior_factors)
     temperature = fit_temperature(labels, restored)
     calibrated = apply_temperature(restored, temperature)
     thresholds = {

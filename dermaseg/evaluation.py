@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,9 @@ def evaluate(
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
-    if predictor.class_names:
+    if not predictor.class_names and samples.class_names:
+        predictor.class_names = samples.class_names  # a bare model: its outputs are taken to be in the table's order
+    elif predictor.class_names:
         samples = samples.with_class_names(predictor.class_names)  # their numbers become those of the model's outputs
     wanted = [name for name in ATTRIBUTES if name in subgroups]
     rows: list[dict[str, Any]] = []
@@ -146,7 +149,8 @@ def evaluate_run(
 
     Args:
         run: The run folder.
-        data: None for the run's own data; another folder or table is scored whole.
+        data: None for the run's own data; another folder or table is scored whole, with a warning if the run was trained on
+            some of it.
         part: `"test"`, `"validation"` or `"train"`, of the run's own split.
         tta: Test-time augmentation, as for `Predictor`; it stands in the report's title and file name.
         on_image: Called with (done, all).
@@ -171,6 +175,7 @@ def evaluate_run(
     else:
         label = (samples.source if isinstance(data, Samples) else Path(data).name) or "data"
         name, title = f"report-{label}", f"{task}: all of {label}"
+        _warn_of_known_photographs(folder, samples)
     if tta != "none":
         name, title = f"{name}-{tta}", f"{title}, mean over {tta}"
     predictor = Predictor(folder.path, tta=tta)
@@ -180,6 +185,20 @@ def evaluate_run(
     if name == "report":
         write_model_card(folder, report)
     return report
+
+
+def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
+    """Warn where photographs of other data, or others of their lesions, trained the run or chose its model."""
+    parts = Split.load(run.split).apply(Samples.load(run.samples))
+    known = [sample for name in ("train", "validation") for sample in parts.get(name, ())]
+    images, lesions = {sample.image for sample in known}, {sample.lesion_id for sample in known} - {None}
+    seen = sum(sample.image.absolute() in images or sample.lesion_id in lesions for sample in samples)
+    if seen:
+        warnings.warn(
+            f"{samples.source or 'data'}: {seen} of {len(samples)} photographs, or others of their lesions, trained this run "
+            "or chose its model. The figures are too good. Without data=, its own test part is scored.",
+            stacklevel=3,
+        )
 
 
 def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str, Any]:

@@ -55,8 +55,9 @@ def export_model(
     """Write a model for another runtime, and check that it computes the same there.
 
     Takes raw RGB pixels and gives float32 probabilities, as the Keras model does: preprocessing, padding and cropping are in
-    the graph. Batch normalisations are folded into the convolutions before them. The file goes to its path only after its
-    outputs have been compared with the Keras model's. A model of a mixed dtype policy is exported, and compared, in float32.
+    the graph. For ONNX and LiteRT batch normalisations are folded into the convolutions before them. The file goes to its path
+    only after its outputs have been compared with the Keras model's. A model of a mixed dtype policy is exported, and compared,
+    in float32.
 
     The model's card (task, class names, training size, decision thresholds) goes along, with what the check found in its
     entry `export` (`largest_difference`, `mean_difference`, `checked_px`): in ONNX under `dermaseg` in `metadata_props`, in a

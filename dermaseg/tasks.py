@@ -322,7 +322,7 @@ TASKS: Mapping[str, Task] = {
             prepare=_with_classes(9),
             build=_build_inception_resnet,
             compile_options=_label_options,
-            settings=Settings(size=224, batch_size=16, steps=2000, learning_rate=3e-4),
+            settings=Settings(size=224, batch_size=16, steps=2000, learning_rate=3e-4, model={"weights": "imagenet"}),
         ),
         Task(
             name="hybrid",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from dermaseg.data.augment import Augment
 from dermaseg.data.duplicates import near_identical_pairs, thumbnail
 from dermaseg.data.geometry import canvas
 from dermaseg.data.images import read_image
-from dermaseg.data.samples import Samples
+from dermaseg.data.samples import Sample, Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
@@ -27,7 +28,7 @@ from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.prediction import named_outputs
 from dermaseg.presets import load_preset
-from dermaseg.pretrained import is_preset
+from dermaseg.pretrained import find_preset, is_preset
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task, prior_factors
@@ -82,15 +83,21 @@ def train(
     unknown = set(settings) - {field.name for field in dataclasses.fields(Settings)}
     if unknown:
         raise ValueError(f"there is no setting {sorted(unknown)[0]!r}; see dermaseg.tasks.Settings.")
+    if "model" in settings:
+        settings["model"] = {**chosen.settings.model, **settings["model"]}
     plan = dataclasses.replace(chosen.settings, **settings)
-    samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data))
+    if RunFolder(Path(output)).settings.exists():
+        raise DataError(f"{output}: holds a run already. Give another folder, or go on with it by resume.")
+    samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(_with_absolute_paths)
     parts = split or split_samples(samples, seed=plan.seed, duplicates=_duplicates(samples, on_decode))
-    run = RunFolder.create(output)
-    if run.settings.exists():
-        raise DataError(f"{run.path}: holds a run already. Give another folder, or go on with it by resume.")
     train_part, _ = _parts(parts, samples)
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
+    # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
+    model = _new_model(chosen, plan, train_part, precision=precision, start=start)
+    if start is not None:
+        _warn_of_lent_knowledge(start, parts, samples)
+    run = RunFolder.create(output)
     samples.save(run.samples)
     parts.save(run.split)
     write_json(
@@ -107,7 +114,7 @@ def train(
             "versions": {**versions(), "backend": keras.backend.backend()},
         },
     )
-    return _fit(chosen, plan, samples, parts, run, callbacks=callbacks or [], on_decode=on_decode)
+    return _fit(chosen, plan, samples, parts, run, model=model, callbacks=callbacks or [], on_decode=on_decode)
 
 
 def resume(
@@ -203,6 +210,7 @@ def _fit(
     split: Split,
     run: RunFolder,
     *,
+    model: keras.Model | None = None,
     callbacks: Callbacks,
     on_decode: Callable[[int, int], None] | None,
 ) -> RunFolder:
@@ -217,15 +225,16 @@ def _fit(
 
     checkpoint = Checkpoint(run, monitor=task.monitor)
     with dtype_policy(saved["precision"]):
-        model = checkpoint.restore()
-        if model is None:
-            model = task.build(train_part, plan.model)
+        restored = checkpoint.restore()
+        if restored is not None:
+            model = restored
+        else:
+            model = model or _new_model(task, plan, train_part, precision=saved["precision"], start=saved.get("start"))
             _share_statistics(model)
-            if saved.get("start"):
-                lend_weights(_lender(saved["start"]), model)
             model.compile(
                 optimizer=_optimizer(plan, epochs * steps),
-                jit_compile=plan.jit_compile,
+                # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
+                jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
                 **task.compile_options(train_part, plan),
             )
     common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
@@ -265,13 +274,58 @@ def _fit(
     return run
 
 
+def _with_absolute_paths(sample: Sample) -> Sample:
+    """So that the run can be evaluated and resumed from any working folder."""
+    mask = None if sample.mask is None else sample.mask.absolute()
+    return dataclasses.replace(sample, image=sample.image.absolute(), mask=mask)
+
+
+def _new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str, start: str | Path | None) -> keras.Model:
+    """Build the task's model, seeded, with the weights that it starts from.
+
+    Raises:
+        ValueError: If the builder does not take an argument of `plan.model`, or no weights fit.
+    """
+    keras.utils.set_random_seed(plan.seed)
+    with dtype_policy(precision):
+        try:
+            model = task.build(train_part, plan.model)
+        except TypeError as error:
+            raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
+        if start is not None:
+            lend_weights(_lender(str(start)), model)
+    return model
+
+
+def _warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:
+    """Warn where the network that lends its weights was trained on what this run would judge by."""
+    folder = Path(start)
+    if is_preset(start):
+        if any(sample.id.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
+            warnings.warn(
+                f"start={start!r} was trained on photographs of {find_preset(str(start)).card['data']}. If these are some of "
+                "them, this run's figures will be too good, unless its split is that of the preset's card: read them on other "
+                "data.",
+                stacklevel=3,
+            )
+    elif (folder / "split.json").is_file():
+        known = set(Split.load(folder / "split.json").parts.get("train", ()))
+        judged = {sample.id for name, part in split.apply(samples).items() if name != "train" for sample in part}
+        if known & judged:
+            warnings.warn(
+                f"{folder}: was trained on {len(known & judged)} of the {len(judged)} photographs that validate and test this "
+                "run, whose figures will be too good. Give split=Split.load(...) of that run, or the same data and seed.",
+                stacklevel=3,
+            )
+
+
 def _share_statistics(model: keras.Model) -> None:
     """Let batch normalisation see the whole batch where tf.distribute splits it, as JAX's DataParallel does by itself.
 
     A few photographs on each of several GPUs give statistics of a few. The finished model is built anew, without this.
     """
     if replica_count() > 1:
-        for layer in model.layers:
+        for layer in model._flatten_layers():  # those of an encoder within the model too
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
 
@@ -308,8 +362,10 @@ def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder,
     best = load_model(checkpoint.best_path, compiled=bool(plan.ema))
     if plan.ema:
         best.optimizer.finalize_variable_values(best.trainable_variables)
+    # All weights come from the checkpoint: files that they started from need not be there any more.
+    options = {name: None if name in ("weights", "encoder_weights") else value for name, value in plan.model.items()}
     with dtype_policy("float32"):
-        model = task.build(train_part, plan.model)
+        model = task.build(train_part, options)
     model.set_weights(best.get_weights())
     return model
 

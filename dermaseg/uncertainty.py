@@ -160,7 +160,7 @@ def entropy_bits(probabilities: Any) -> np.ndarray:
 
 def _surprise(probabilities: np.ndarray) -> np.ndarray:
     """Return -p log2 p, 0 at p = 0."""
-    return -probabilities * np.log2(np.where(probabilities > 0, probabilities, 1.0))
+    return 0.0 - probabilities * np.log2(np.where(probabilities > 0, probabilities, 1.0))  # not -0.0
 
 
 def lesion_entropy(probabilities: Any) -> np.ndarray:

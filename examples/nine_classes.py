@@ -15,7 +15,9 @@ options = parse(__doc__, size=75, steps=5)
 # One photograph in two classes cannot be learned, and one in Train and Test is no test: look before training.
 audit = audit_samples(options.samples)
 print(audit)
-parts = split_samples(options.samples, seed=0).apply(options.samples)
+samples, dropped = audit.clean(options.samples)
+print(f"{len(dropped)} photographs stand in two classes or cannot be read, and are left out.")
+parts = split_samples(samples, seed=0, duplicates=audit.duplicates).apply(samples)
 train, validation, test = (load_arrays(parts[name], size=options.size, target="label") for name in parts)
 
 model = build_inception_resnet(num_classes=options.samples.num_classes, weights=options.weights)

@@ -152,6 +152,7 @@ def test_training_ends_with_a_report(run):
     assert (run / "report.json").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:.*or others of their lesions, trained this run:UserWarning")
 def test_evaluate_prints_json_that_a_script_can_read(run, data, capsys):
     assert cli.run(["evaluate", str(run), "--data", str(data), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -319,3 +320,17 @@ def test_the_demo_runs_from_an_empty_folder(tmp_path):
     assert "jaccard" in done.stdout
     closing = done.stderr.replace("\n", "").partition("Look at ")[2]
     assert closing.startswith("dermaseg-demo/run/report.html")
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path):
+    """`dermaseg tasks --json | head -1` ends without a complaint."""
+    script = "import sys; from dermaseg.cli import run; sys.exit(run(['tasks', '--json']))"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # before anything is written
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+def test_a_mistyped_model_does_not_become_another(tmp_path, capsys):
+    assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "rnu", tmp_path / "photo.png")
+    assert "leave --seed out" in fails(capsys, "train", "--resume", tmp_path, "--seed", 5)

@@ -17,7 +17,11 @@ from dermaseg.training import _sampling_weights, lend_weights, recalibrate, trai
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
 
-pytestmark = pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*photographs that validate and test this run:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*or others of their lesions, trained this run:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")

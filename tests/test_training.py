@@ -88,7 +88,8 @@ def test_the_report_is_of_the_test_part_at_own_size(finished, data):
 
 
 def test_another_folder_is_scored_whole(finished, data):
-    report = evaluate_run(finished, data=data)
+    with pytest.warns(UserWarning, match=r"of 28 photographs, or others of their lesions, trained this run"):
+        report = evaluate_run(finished, data=data)
     assert len(report.rows) == 28
 
 
@@ -294,3 +295,22 @@ def test_steps_become_epochs():
 
 def test_every_task_is_listed_under_its_name():
     assert all(get_task(name).name == name for name in TASKS)
+
+
+def test_a_builder_argument_that_is_none_leaves_no_run_behind(data, tmp_path):
+    with pytest.raises(ValueError, match=r"model: .*fliters.*See the builder of segment"):
+        train("segment", data, tmp_path / "run", **{**TINY, "model": {"fliters": (8, 16)}})
+    assert not (tmp_path / "run" / "settings.json").exists()
+
+
+def test_weights_that_know_the_test_part_are_told(finished, data, tmp_path):
+    with pytest.warns(UserWarning, match="photographs that validate and test this run"):
+        train("segment", data, tmp_path / "run", start=finished.path, **{**TINY, "seed": 6, "steps": 1})
+
+
+def test_a_run_is_evaluated_from_any_folder(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    run = train("segment", data.name, tmp_path / "run", **{**TINY, "steps": 1})
+    monkeypatch.chdir(tmp_path)
+    assert evaluate_run("run").figures["jaccard"].count > 0
+    assert run.model.is_file()

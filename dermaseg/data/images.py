@@ -85,7 +85,7 @@ def convert_image(image: Image.Image) -> np.ndarray:
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Read a lesion mask as zeros and ones, whether the file says 0/1, 0/255 or a palette.
+    """Read a lesion mask as zeros and ones, whether the file says 0/1, 0/255, 0 and a label, or a palette.
 
     Args:
         path: An image file; the lesion is the bright part of what a viewer shows.
@@ -97,6 +97,8 @@ def read_mask(path: str | Path) -> np.ndarray:
         DataError: As `read_image` does.
     """
     grey = read_mask_grey(path)
+    if 1 < grey.max() <= 127 and len(np.unique(grey)) == 2 and not grey.min():
+        return (grey > 0).astype(np.uint8)  # 0 and the number of a class, as label editors write it
     return grey if grey.max() <= 1 else (grey > 127).astype(np.uint8)
 
 

@@ -179,6 +179,11 @@ def test_uniform_masks(tmp_path, level, full):
     assert np.unique(read_mask(save(tmp_path, np.full((4, 4), level, np.uint8)))).tolist() == [full]
 
 
+@pytest.mark.parametrize("label", [2, 7, 127])
+def test_masks_of_a_class_number(tmp_path, label):
+    np.testing.assert_array_equal(read_mask(save(tmp_path, LESION * np.uint8(label))), LESION)
+
+
 def test_an_inverted_palette_does_not_invert_the_mask(tmp_path):
     picture = Image.frombytes("P", (30, 20), (1 - LESION).tobytes())
     picture.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white: the lesion
