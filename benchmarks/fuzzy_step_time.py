@@ -5,7 +5,7 @@ Run as `KERAS_BACKEND=tensorflow python benchmarks/fuzzy_step_time.py --size 256
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -31,7 +31,7 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print one row a network."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=256)
@@ -39,26 +39,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--dtype", default="float32", help="float32, mixed_bfloat16 or mixed_float16")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["fuzzy"], help="beside unet")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--jit-compile", action=argparse.BooleanOptionalAction, default="auto", help="XLA; by default as Keras and training do"
+    )
+    options = parser.parse_args(arguments)
 
-    keras.config.set_dtype_policy(arguments.dtype)
+    keras.config.set_dtype_policy(options.dtype)
     generator = np.random.default_rng(0)
-    images = generator.uniform(0, 255, (arguments.batch, arguments.size, arguments.size, 3)).astype("float32")
+    images = generator.uniform(0, 255, (options.batch, options.size, options.size, 3)).astype("float32")
     masks = (generator.uniform(size=(*images.shape[:3], 1)) > 0.5).astype("float32")
-    names = dict.fromkeys(["unet", *arguments.networks])
+    names = dict.fromkeys(["unet", *options.networks])
     models = {name: NETWORKS[name](input_shape=images.shape[1:]) for name in names}
     train: dict[str, list[float]] = {name: [] for name in models}
     predict: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
-        model.compile("adam", "binary_crossentropy", jit_compile=True)
+        model.compile("adam", "binary_crossentropy", jit_compile=options.jit_compile)
         model.train_on_batch(images, masks)
         model.predict_on_batch(images)
-    for _ in range(arguments.rounds):
+    for _ in range(options.rounds):
         for name, model in models.items():
             train[name].append(seconds(model.train_on_batch, images, masks))
             predict[name].append(seconds(model.predict_on_batch, images))
 
-    print(f"{keras.backend.backend()}, {arguments.dtype}, {arguments.batch} images of {arguments.size} px, XLA")
+    compiled = "XLA" if models["unet"].jit_compile else "no XLA"
+    print(f"{keras.backend.backend()}, {options.dtype}, {options.batch} images of {options.size} px, {compiled}")
     print(f"{'network':<11} {'parameters':>10} {'train ms':>9} {'ratio':>6} {'predict ms':>10} {'ratio':>6}")
     for name, model in models.items():
         ratios = [median(a / b for a, b in zip(times[name], times["unet"], strict=True)) for times in (train, predict)]

@@ -1,11 +1,14 @@
 import csv
 import json
+import re
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from keras import ops
+from matplotlib.axes import Axes
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks are no part of the installed package
@@ -20,13 +23,7 @@ from benchmarks.fuzzy_comparison.arms import (  # noqa: E402
     initial_network,
     matched_filters,
 )
-from benchmarks.fuzzy_comparison.differences import (  # noqa: E402
-    FIGURES,
-    binned_aurc,
-    compare,
-    questions,
-    read_scored,
-)
+from benchmarks.fuzzy_comparison.differences import FIGURES, binned_aurc, compare, questions, read_scored  # noqa: E402
 from benchmarks.fuzzy_comparison.stages import photograph_doubt, pixel_counts, run_folder  # noqa: E402
 from benchmarks.fuzzy_comparison.table import write_tables  # noqa: E402
 from dermaseg.data import group_samples, make_synthetic  # noqa: E402
@@ -80,6 +77,7 @@ def test_every_default_arm_answers_a_question_or_is_a_control():
     asked = list(questions(ARMS))
     assert {arm for _, *pair in asked for arm in pair} == set(ARMS)
     assert ("the fuzzy gates, beyond attention", Arm("fuzzy", "overlap"), Arm("attention", "overlap")) in asked
+    assert ("the calibration of the fuzzy loss, against soft Dice", Arm("unet", "fuzzy"), Arm("unet", "dice")) in asked
     assert not list(questions([Arm("fuzzy", "fuzzy")]))
 
 
@@ -115,6 +113,13 @@ def test_a_loss_is_least_at_its_own_target(name):
     loss = build_loss(name, tau_px=0.75)
     to_crisp, to_fuzzy = float(loss(mask, crisp)), float(loss(mask, fuzzy))
     assert (to_fuzzy < to_crisp) == (name in ("fuzzy", "soft"))
+
+
+def test_dice_has_no_crossentropy_beside_it():
+    mask = np.zeros((1, 4, 4, 1), "float32")
+    mask[:, :, 2:] = 1
+    # (2 * 4 + 2 s) / (8 + 8 + 2 s) at p = 1/2 and s = 1.
+    assert float(build_loss("dice", tau_px=0.75)(mask, np.full_like(mask, 0.5))) == pytest.approx(1 - 10 / 18)
 
 
 # Counting pixels
@@ -204,18 +209,25 @@ def test_runs_on_other_photographs_are_refused(tmp_path):
 
 
 def test_tables_tell_figures_differences_and_pictures(tmp_path):
-    for arm in ("unet-overlap", "unet-fuzzy", "fuzzy-overlap"):
+    for arm in ("unet-overlap", "unet-fuzzy", "fuzzy-overlap", "unet-dice"):
         for seed in (0, 1):
-            write_run(tmp_path, arm, seed, shift=0.05 * (arm == "unet-fuzzy") + 0.01 * seed)
+            write_run(tmp_path, arm, seed, shift=0.05 * (arm == "unet-fuzzy") + 0.01 * seed, blur=0.9 * (arm == "unet-dice"))
     write_json(
         tmp_path / "protocol.json", dict.fromkeys(("canvas", "steps", "batch_size", "augment", "tau_px", "precision"), 1)
     )
-    write_tables(tmp_path, ("test", "second"), resamples=100)
+    with mock.patch.object(Axes, "plot", autospec=True, side_effect=Axes.plot) as plot:
+        write_tables(tmp_path, ("test", "second"), resamples=100)
+    drawn = [call.kwargs["label"] for call in plot.call_args_list if "label" in call.kwargs]
+    assert " ".join(name.split(",")[0] for name in drawn) == "calibrated unet-overlap unet-fuzzy fuzzy-overlap unet-dice"
     text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
     assert f"## test: {COUNT} photographs, {COUNT // 2} lesions" in text
     assert "| unet-fuzzy | 2 | 1,000 |" in text
     assert "| the fuzzy loss | unet-fuzzy - unet-overlap | +0.0500 [+0.0500, +0.0500] better |" in text
-    assert "have no Hausdorff distance, over all seeds: unet-overlap 2, unet-fuzzy 2, fuzzy-overlap 2." in text
+    (asked,) = (line for line in text.splitlines() if "against soft Dice |" in line)
+    assert "unet-fuzzy - unet-dice" in asked
+    calibration = asked.split(" | ")[2 + list(FIGURES).index("calibration_error")]
+    assert re.fullmatch(r"-.* better", calibration)
+    assert "over all seeds: unet-overlap 2, unet-fuzzy 2, fuzzy-overlap 2, unet-dice 2." in text
     assert text.count("| fuzzy-overlap |") == 2  # figures and rule entropy
     assert "second" not in text
     with (tmp_path / "comparison.csv").open(newline="") as file:
@@ -223,7 +235,7 @@ def test_tables_tell_figures_differences_and_pictures(tmp_path):
     assert float(figures["unet-fuzzy"]["jaccard"]) - float(figures["unet-overlap"]["jaccard"]) == pytest.approx(0.05)
     assert float(figures["unet-fuzzy"]["jaccard_seed_sd"]) == pytest.approx(0.01 / 2**0.5)
     with (tmp_path / "differences.csv").open(newline="") as file:
-        assert {row["control"] for row in csv.DictReader(file)} == {"unet-overlap"}
+        assert {row["control"] for row in csv.DictReader(file)} == {"unet-overlap", "unet-dice"}
     assert (tmp_path / "reliability-test.png").stat().st_size > 1000
 
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from dermaseg.fuzzy import soften_mask
-from dermaseg.losses import FuzzySegmentation, OverlapCrossentropy, fuzzy_crossentropy_loss
+from dermaseg.losses import Dice, FuzzySegmentation, OverlapCrossentropy, fuzzy_crossentropy_loss
 from dermaseg.models import build_fuzzy_unet, build_unet
 
 __all__ = ["ARMS", "LOSSES", "NETWORKS", "Arm", "build_loss", "build_network", "initial_network", "matched_filters"]
@@ -33,6 +33,7 @@ LOSSES: Mapping[str, str] = {
     "fuzzy": "half fuzzy cross-entropy, half Gödel Jaccard, fuzzified target",
     "soft": "cross-entropy alone, fuzzified target",
     "crossentropy": "cross-entropy alone, crisp target",
+    "dice": "soft Dice alone, crisp target",
 }
 _GATES = {"fuzzy": "fuzzy", "attention": "attention", "linear": "linear"}
 
@@ -77,6 +78,7 @@ ARMS = tuple(
         "unet-fuzzy",
         "fuzzy-overlap",
         "fuzzy-fuzzy",
+        "unet-dice",
         "wide-overlap",
         "attention-overlap",
         "linear-overlap",
@@ -103,6 +105,8 @@ def build_loss(name: str, *, tau_px: float) -> keras.losses.Loss:
         return OverlapCrossentropy(overlap="jaccard")
     if name == "fuzzy":
         return FuzzySegmentation(tau_px=tau_px)
+    if name == "dice":
+        return Dice()
     return _Crossentropy(tau_px if name == "soft" else 0.0)
 
 

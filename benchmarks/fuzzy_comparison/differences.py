@@ -206,6 +206,7 @@ def questions(arms: Sequence[Arm]) -> Iterator[tuple[str, Arm, Arm]]:
     networks, losses = list(NETWORKS), list(LOSSES)
     asked = [
         *(("the fuzzy loss", Arm(network, "fuzzy"), Arm(network, "overlap")) for network in networks),
+        ("the calibration of the fuzzy loss, against soft Dice", Arm("unet", "fuzzy"), Arm("unet", "dice")),
         ("the fuzzy overlap, beyond a soft target", Arm("unet", "fuzzy"), Arm("unet", "soft")),
         ("a soft target, without overlap terms", Arm("unet", "soft"), Arm("unet", "crossentropy")),
         ("the soft Jaccard term", Arm("unet", "overlap"), Arm("unet", "crossentropy")),

@@ -54,6 +54,7 @@ def draw_reliability(by_arm: dict[Arm, list[Scored]], path: Path) -> None:
         Arm("unet", "fuzzy"): ("vermilion", "s", "-"),
         Arm("fuzzy", "overlap"): ("sky", "^", "--"),
         Arm("fuzzy", "fuzzy"): ("orange", "D", "--"),
+        Arm("unet", "dice"): ("green", "v", "-."),
         Arm("unet", "crossentropy"): ("black", "x", ":"),
     }
     shown = {arm: style for arm, style in styles.items() if arm in by_arm}
@@ -171,9 +172,9 @@ def _how_to_read(output: Path) -> Iterator[str]:
         "of equal shape; the epoch is chosen on the validation part. Differences are arm minus control, averaged over the "
         "seeds, with a paired 95 % bootstrap interval over lesions. Better or worse is said only where that interval "
         "excludes 0 and every seed has that sign; all else is not shown, which is not the same as equal: read the interval. "
-        "Jaccard is the primary figure. The others are not corrected for how many they are: of twenty differences of "
-        "nothing, one interval excludes 0 by chance. Seconds are of the machine that trained, with whatever else it did; "
-        "those of processors count this training alone."
+        "Jaccard is the primary figure, against soft Dice the pixel calibration error. The others are not corrected for how "
+        "many they are: of twenty differences of nothing, one interval excludes 0 by chance. Seconds are of the machine that "
+        "trained, with whatever else it did; those of processors count this training alone."
     )
     yield ""
     yield from (
