@@ -405,11 +405,17 @@ def _decide(
     masked = validation_part.with_masks()
     if task.target != "label" and len(masked):
         dataset = make_dataset(masked, batch_size=plan.batch_size, **{**common, "target": "mask"})
-        # Not predict_on_batch: under tf.distribute it returns the part of one replica.
-        predicted = ((masks, model.predict(np.asarray(images), batch_size=len(images), verbose=0)) for images, masks in dataset)
+        predicted = ((masks, _predict(model, np.asarray(images))) for images, masks in dataset)
         pairs = ((np.asarray(masks), named_outputs(outputs)["mask"]) for masks, outputs in predicted)
         found["mask_rejection"] = fit_mask_rejection(pairs)
     return Decisions(**found)
+
+
+def _predict(model: keras.Model, images: np.ndarray) -> Any:
+    """Return the outputs for one batch; under tf.distribute `predict_on_batch` gives those of one replica alone."""
+    if replica_count() > 1:
+        return model.predict(images, batch_size=len(images), verbose=0)
+    return model.predict_on_batch(images)
 
 
 def _lender(start: str) -> keras.Model:
