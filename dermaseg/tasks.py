@@ -207,7 +207,7 @@ def _mask_options(samples: Samples, plan: Settings) -> dict[str, Any]:
 def _fuzzy_options(samples: Samples, plan: Settings) -> dict[str, Any]:
     from dermaseg.losses import FuzzySegmentation
 
-    # 1.5 px at 256 pixels (chosen on a validation part), wherever the training happens.
+    # 1.5 px at 256 pixels, wherever the training happens.
     return {**_mask_options(samples, plan), "loss": FuzzySegmentation(tau_px=1.5 * plan.size / 256)}
 
 
