@@ -1,15 +1,16 @@
 """Train the networks that come with the library, again, from the folders of photographs.
 
-    python benchmarks/train_presets.py all --ham10000 DIR --isic2018 DIR --output FOLDER
-    python benchmarks/train_presets.py hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
+    python -m benchmarks.train_presets all --ham10000 DIR --isic2018 DIR --output FOLDER
+    python -m benchmarks.train_presets hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
+    python -m benchmarks.train_presets all --packed packed.zip --output FOLDER      # a file of benchmarks/pack.py
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
-with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are
-by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER: given again, the
-command goes on where it stopped, and stages that are finished are only written. The card's figures come from photographs that
-neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX Runtime where its
-graph can be written (TensorFlow's backend and `dermaseg[export]`).
+with strong augmentation, then at 192 with less, then in frames. It is scored on both test parts. `all` makes `unet`, then
+`hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER:
+given again, the command goes on where it stopped, and stages that are finished are only written. The card's figures come from
+photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX
+Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import keras
 from rich.console import Console
 
+from benchmarks.pack import SETS, unpack
 from dermaseg.data import Samples, Split, read_samples, split_samples
 from dermaseg.decisions import Decisions
 from dermaseg.evaluation import evaluate
@@ -37,10 +39,12 @@ NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
 SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
 STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     "unet": ({},),
-    # What the coarse stage learns of lesions in every light and position, the fine one takes to the size of use.
+    # What the coarse stage learns of lesions in every light and position, the fine ones take to the size of use, the last one
+    # also to photographs that are not cropped.
     "hybrid": (
         {"size": 128, "steps": 7500, "augment": "strong"},
         {"size": 192, "steps": 3400, "augment": "medium", "learning_rate": 1e-3},
+        {"size": 192, "steps": 6000, "augment": "frames", "learning_rate": 1e-3},
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
@@ -65,14 +69,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train what is not trained, and write the presets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", choices=[*NAMES, "all"])
-    parser.add_argument("--ham10000", type=Path, required=True)
-    parser.add_argument("--isic2018", type=Path, required=True)
+    parser.add_argument("--ham10000", type=Path)
+    parser.add_argument("--isic2018", type=Path)
+    parser.add_argument("--packed", type=Path, help="both data sets, as benchmarks/pack.py packs them")
     parser.add_argument("--output", type=Path, required=True, help="holds a folder of runs for each preset")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="where the presets are written")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
 
-    ham, isic = read_samples(options.ham10000), read_samples(options.isic2018)
+    folders = {name: getattr(options, name) for name in SETS}
+    if (options.packed is None) == (None in folders.values()):
+        parser.error("give --ham10000 and --isic2018, or --packed")
+    if options.packed is not None:
+        folders = unpack(options.packed, options.output / "data")
+    ham, isic = (read_samples(folders[name]) for name in SETS)
     for name in NAMES if options.preset == "all" else [options.preset]:
         folder = options.output / name
         if name == "unet":
@@ -151,7 +161,7 @@ def write_preset(name: str, runs: Sequence[RunFolder], tables: Tables, folder: P
         "split": saved["split"],
         "stages": stages,
         "versions": {key: saved["versions"][key] for key in VERSIONS if key in saved["versions"]},
-        "command": f"python benchmarks/train_presets.py {name} --ham10000 DIR --isic2018 DIR --output FOLDER"
+        "command": f"python -m benchmarks.train_presets {name} --ham10000 DIR --isic2018 DIR --output FOLDER"
         + (f" --seed {seed}" if seed else ""),
         "intended_use": "Research, teaching, and a start for training on own photographs of single pigmented skin lesions.",
         "limits": f"Not a medical device. Trained on square crops of dermoscopic photographs, at {_sizes(stages)} pixels, of "
