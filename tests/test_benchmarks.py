@@ -14,11 +14,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are run from the repository's root, not installed
 
-from benchmarks import fine_tuning, train_presets, unet_variants
+from benchmarks import fine_tuning, gpu, train_presets, unet_variants
 from benchmarks.peers import fleet, quality_report, steps, steps_report, time_to_quality
 from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, REFERENCE, Contestant, choose
 from benchmarks.peers.learning import jaccard_by_photograph, learn
 from benchmarks.peers.lesson import Lesson, Material, hold_to, learning_rate, open_material, prepare
+from benchmarks.peers.machine import thread_environment
 from dermaseg import training
 from dermaseg.data import Samples, Split, make_dataset, make_synthetic, read_samples
 from dermaseg.data.augment import Augment
@@ -91,6 +92,20 @@ def test_the_reference_is_in_every_group():
     assert all(group[0].name == REFERENCE and 2 <= len(group) <= 7 for group in groups)
     assert {one.name for group in groups for one in group} == set(CONTESTANTS)
     assert steps._groups(choose(["ours"]), 7) == [[CONTESTANTS["ours"]]]
+
+
+def test_a_gpu_meets_those_that_run_there_and_hides_nothing_from_them(tmp_path, monkeypatch):
+    groups = []
+    monkeypatch.setattr(steps, "_measure_group", lambda name, group, options: groups.append((name, group, options)) or {})
+    monkeypatch.setattr(steps, "write_report", lambda *arguments, **how: None)
+    gpu.main(["--output", str(tmp_path), "--sizes", "256"])
+    ((name, group, options),) = groups
+    assert (name, options.device) == ("256", "cuda")
+    assert {one.framework for one in group} == {"jax", "torch"}
+    assert not any(steps._excluded(one, options) for one in group)
+    assert "tensorflow is not measured" in steps._excluded(CONTESTANTS["ours"], options)
+    assert "CUDA_VISIBLE_DEVICES" not in thread_environment(2, "cuda")
+    assert thread_environment(2)["CUDA_VISIBLE_DEVICES"] == ""
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["CONTESTANTS", "DEFAULT_FILTERS", "PLAIN_FILTERS", "REFERENCE", "Contestant", "choose"]
+__all__ = ["ACCELERATED", "CONTESTANTS", "DEFAULT_FILTERS", "PLAIN_FILTERS", "REFERENCE", "Contestant", "choose"]
 
 Framework = Literal["tensorflow", "jax", "torch", "onnxruntime"]
 Mode = Literal["train", "predict"]
@@ -71,6 +71,13 @@ CONTESTANTS: Mapping[str, Contestant] = {
         Contestant(name="ours-xla", label="dermaseg U-Net, TensorFlow with XLA", framework="tensorflow", engine="xla"),
         Contestant(name="ours-jax", label="dermaseg U-Net, JAX", framework="jax", engine="xla"),
         Contestant(
+            name="ours-jax-bfloat16",
+            label="dermaseg U-Net, JAX, bfloat16",
+            framework="jax",
+            precision="bfloat16",
+            engine="xla",
+        ),
+        Contestant(
             name="ours-bfloat16", label="dermaseg U-Net, TensorFlow, bfloat16", framework="tensorflow", precision="bfloat16"
         ),
         Contestant(name="ours-onnx", label="dermaseg U-Net, ONNX Runtime", framework="onnxruntime"),
@@ -81,6 +88,15 @@ CONTESTANTS: Mapping[str, Contestant] = {
             framework="tensorflow",
             options=_PLAIN,
             precision="bfloat16",
+        ),
+        Contestant(name="plain-jax", label="plain U-Net by dermaseg, JAX", framework="jax", options=_PLAIN, engine="xla"),
+        Contestant(
+            name="plain-jax-bfloat16",
+            label="plain U-Net by dermaseg, JAX, bfloat16",
+            framework="jax",
+            options=_PLAIN,
+            precision="bfloat16",
+            engine="xla",
         ),
         Contestant(name="plain-onnx", label="plain U-Net by dermaseg, ONNX Runtime", framework="onnxruntime", options=_PLAIN),
         Contestant(name="torch-plain", label="plain U-Net, PyTorch", framework="torch", options=_PLAIN),
@@ -98,7 +114,37 @@ CONTESTANTS: Mapping[str, Contestant] = {
             options=_PLAIN,
             precision="bfloat16",
         ),
+        Contestant(
+            name="torch-plain-compiled-bfloat16",
+            label="plain U-Net, PyTorch, torch.compile, bfloat16",
+            framework="torch",
+            options=_PLAIN,
+            precision="bfloat16",
+            engine="compile",
+        ),
         Contestant(name="torch-ours", label="dermaseg's default graph in PyTorch", framework="torch", options=_DEFAULT),
+        Contestant(
+            name="torch-ours-compiled",
+            label="dermaseg's default graph in PyTorch, torch.compile",
+            framework="torch",
+            options=_DEFAULT,
+            engine="compile",
+        ),
+        Contestant(
+            name="torch-ours-bfloat16",
+            label="dermaseg's default graph in PyTorch, bfloat16",
+            framework="torch",
+            options=_DEFAULT,
+            precision="bfloat16",
+        ),
+        Contestant(
+            name="torch-ours-compiled-bfloat16",
+            label="dermaseg's default graph in PyTorch, torch.compile, bfloat16",
+            framework="torch",
+            options=_DEFAULT,
+            precision="bfloat16",
+            engine="compile",
+        ),
         Contestant(name="monai-unet", label="MONAI UNet, 2 residual units", framework="torch", network="monai-unet"),
         Contestant(
             name="monai-unet-bfloat16",
@@ -130,6 +176,9 @@ CONTESTANTS: Mapping[str, Contestant] = {
     )
 }
 """Everyone that is known, by name."""
+
+ACCELERATED: Sequence[Framework] = ("jax", "torch")
+"""Frameworks that are measured on a GPU: one environment holds both."""
 
 REFERENCE = "torch-plain"
 """Whose speed is 1: the U-Net that most people would write."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.peers.contestants import Contestant
-from benchmarks.peers.machine import thread_environment
+from benchmarks.peers.machine import Device, thread_environment
 
 __all__ = ["Failed", "Process", "reason", "run_module"]
 
@@ -35,23 +35,26 @@ class Process:
         size: Height and width of the pictures.
         threads: Cores it may use.
         limit_s: Seconds that it may take to start, and to answer one command.
+        device: Where it computes.
 
     Raises:
         Failed: If it does not start.
     """
 
-    def __init__(self, contestant: Contestant, size: tuple[int, int], *, threads: int, limit_s: float) -> None:
+    def __init__(
+        self, contestant: Contestant, size: tuple[int, int], *, threads: int, limit_s: float, device: Device = "cpu"
+    ) -> None:
         self._limit_s = limit_s
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - lives as long as the process
         command = ["benchmarks.peers.worker", json.dumps(contestant.to_json()), "--size", *map(str, size)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", *command, "--threads", str(threads)],
+            [sys.executable, "-m", *command, "--threads", str(threads), "--device", device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
             cwd=ROOT,
-            env={**os.environ, **thread_environment(threads)},
+            env={**os.environ, **thread_environment(threads, device)},
         )
         self._answers: queue.Queue[str] = queue.Queue()
         self._listener = threading.Thread(target=self._listen, daemon=True)

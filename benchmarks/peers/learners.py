@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.peers.contestants import Contestant
+from benchmarks.peers.machine import Device
 
 __all__ = ["CLIP_NORM", "Learner", "build_learner"]
 
@@ -40,7 +41,13 @@ class Learner(Protocol):
 
 
 def build_learner(
-    contestant: Contestant, size: tuple[int, int], *, seed: int = 0, learning_rate: float = 1e-3, weight_decay: float = 1e-3
+    contestant: Contestant,
+    size: tuple[int, int],
+    *,
+    seed: int = 0,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-3,
+    device: Device = "cpu",
 ) -> Learner:
     """Load the contestant's framework and build its network with new weights.
 
@@ -50,6 +57,7 @@ def build_learner(
         seed: Of the first weights.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
+        device: Where PyTorch computes; Keras's backends take what the process's environment shows them.
 
     Raises:
         ImportError: If a library is missing.
@@ -58,7 +66,7 @@ def build_learner(
     if contestant.framework == "torch":
         from benchmarks.peers.torch_learner import TorchLearner
 
-        return TorchLearner(contestant, size, **settings)
+        return TorchLearner(contestant, size, device=device, **settings)
     if contestant.framework == "onnxruntime":
         from benchmarks.peers.onnx_learner import OnnxLearner
 

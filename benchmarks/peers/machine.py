@@ -5,9 +5,20 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["cores", "describe", "has_bfloat16", "hold_to_cores", "peak_memory_mb", "restart_peak_memory", "thread_environment"]
+__all__ = [
+    "Device",
+    "cores",
+    "describe",
+    "has_bfloat16",
+    "hold_to_cores",
+    "peak_memory_mb",
+    "restart_peak_memory",
+    "thread_environment",
+]
+
+Device = Literal["cpu", "cuda"]
 
 _TOLD = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
@@ -35,12 +46,14 @@ def has_bfloat16() -> bool:
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & _flags())
 
 
-def thread_environment(threads: int) -> dict[str, str]:
-    """Return the environment under which all frameworks start that many threads, on the processor."""
+def thread_environment(threads: int, device: Device = "cpu") -> dict[str, str]:
+    """Return the environment under which all frameworks start that many threads, on the processor or on the accelerator."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    # The peers are driven on the processor: an accelerator would serve some of them only.
-    without = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    return {**dict.fromkeys(names, str(threads)), **without, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # JAX would take three quarters of an accelerator's memory for itself, and several processes wait there at once.
+    where = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if device == "cpu":
+        where = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    return {**dict.fromkeys(names, str(threads)), **where, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def hold_to_cores(threads: int) -> None:

@@ -6,6 +6,7 @@ Run from the repository's root:
     python -m benchmarks.peers.steps --output rehearsal --quick
     python -m benchmarks.peers.steps --output peers-steps --contestants ours torch-plain --sizes 128
     python -m benchmarks.peers.steps --output peers-steps --table
+    python -m benchmarks.gpu --output gpu-steps
 
 Each contestant runs in a process of its own on the same cores, with the same random pictures. They take turns: a round is one
 turn of everyone, and ratios are taken within a round, so that a slow minute of the machine meets all alike. Finished sizes and
@@ -19,24 +20,29 @@ import argparse
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.contestants import CONTESTANTS, REFERENCE, Contestant, choose
+from benchmarks.peers.contestants import ACCELERATED, CONTESTANTS, REFERENCE, Contestant, choose
 from benchmarks.peers.fleet import Failed, Process
-from benchmarks.peers.machine import cores, describe, has_bfloat16
+from benchmarks.peers.machine import Device, cores, describe, has_bfloat16
 from benchmarks.peers.steps_report import write_report
 from dermaseg.runs import read_json, write_json
 
 __all__ = ["main"]
 
 SIZES = {"128": (128, 128), "256": (256, 256), "450x600": (450, 600)}
-TRAIN_BATCH = {"128": 16, "256": 8, "450x600": 4}
-PREDICT_BATCHES = (1, 16)
+# An accelerator is asked for what fills it: with a processor's batches, it would wait for the call to be made.
+TRAIN_BATCH: Mapping[Device, Mapping[str, int]] = {
+    "cpu": {"128": 16, "256": 8, "450x600": 4},
+    "cuda": {"128": 256, "256": 64, "450x600": 16},
+}
+PREDICT_BATCHES: Mapping[Device, Sequence[int]] = {"cpu": (1, 16), "cuda": (1, 64)}
+MATRIX: Mapping[Device, int] = {"cpu": 1536, "cuda": 8192}
 _QUICK_SIZE = (64, 64)
-_MATRIX = 1536
+_QUICK_MATRIX = 256
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(chosen: Sequence[Contestant], options: argparse.Namespace) -> None:
-    settings = {"rounds": options.rounds, "turn_s": options.turn_s, "threads": options.threads, "quick": options.quick}
+    settings = {name: getattr(options, name) for name in ("device", "rounds", "turn_s", "threads", "quick")}
     path = options.output / "machine.json"
     if not path.is_file():
         write_json(path, {**describe(), **settings})
@@ -83,7 +89,8 @@ def _groups(chosen: Sequence[Contestant], alive: int) -> list[list[Contestant]]:
 
 def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Namespace) -> dict[str, Any]:
     size = _QUICK_SIZE if options.quick else SIZES[name]
-    cases = [("predict", batch) for batch in PREDICT_BATCHES] + [("train", TRAIN_BATCH[name])]
+    cases = [("predict", batch) for batch in PREDICT_BATCHES[options.device]]
+    cases.append(("train", TRAIN_BATCH[options.device][name]))
     failed: dict[str, str] = {}
     facts: dict[str, dict[str, Any]] = {}
     measured: list[dict[str, Any]] = []
@@ -91,11 +98,11 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
     with ExitStack() as stack:
         alive: dict[str, Process] = {}
         for one in group:
-            if one.precision == "bfloat16" and not (has_bfloat16() or options.force_bfloat16):
-                failed[one.name] = "not run: this processor has no bfloat16 instructions"
+            if reason := _excluded(one, options):
+                failed[one.name] = f"not run: {reason}"
                 continue
             try:
-                process = Process(one, size, threads=options.threads, limit_s=options.limit_s)
+                process = Process(one, size, threads=options.threads, limit_s=options.limit_s, device=options.device)
             except Failed as error:
                 failed[one.name] = str(error)
                 continue
@@ -117,6 +124,15 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
     }
 
 
+def _excluded(one: Contestant, options: argparse.Namespace) -> str:
+    """Say why a contestant cannot be measured here, or nothing."""
+    if options.device == "cuda":
+        return "" if one.framework in ACCELERATED else f"{one.framework} is not measured on an accelerator"
+    if one.precision == "bfloat16" and not (has_bfloat16() or options.force_bfloat16):
+        return "this processor has no bfloat16 instructions"
+    return ""
+
+
 def _measure_case(
     mode: str,
     batch: int,
@@ -127,6 +143,7 @@ def _measure_case(
 ) -> dict[str, dict[str, Any]]:
     """Warm everyone up, then go round; each row has one time a round, None where the contestant had failed by then."""
     rows: dict[str, dict[str, Any]] = {}
+    matrix = _QUICK_MATRIX if options.quick else MATRIX[options.device]
 
     def ask(name: str, do: str, **arguments: Any) -> dict[str, Any]:
         try:
@@ -150,7 +167,7 @@ def _measure_case(
             turn = ask(name, mode, batch=batch, steps=rows[name]["steps"]) if name in processes else {}
             rows[name]["step_s"].append(turn.get("step_s"))
             rows[name]["peak_mb"] = turn.get("peak_mb", rows[name]["peak_mb"])
-            if name in processes and (product := ask(name, "multiply", size=256 if options.quick else _MATRIX)):
+            if name in processes and (product := ask(name, "multiply", size=matrix)):
                 peaks.setdefault(name, []).append(product["flops_s"])
             time.sleep(options.pause_s)  # until the threads of the one before have stopped spinning
     return rows
@@ -162,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results; may hold some of them")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", default=list(CONTESTANTS), help=", ".join(CONTESTANTS))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: JAX and PyTorch, no TensorFlow")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn-s", type=float, default=1.0, help="seconds of one turn, at least one step")

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.learners import CLIP_NORM
+from benchmarks.peers.machine import Device
 from benchmarks.peers.torch_networks import build_network
 
 __all__ = ["TorchLearner", "overlap_crossentropy"]
@@ -21,14 +22,26 @@ class TorchLearner:
     """A `Learner` in PyTorch; arguments are those of `build_learner`."""
 
     def __init__(
-        self, contestant: Contestant, size: tuple[int, int], *, seed: int, learning_rate: float, weight_decay: float
+        self,
+        contestant: Contestant,
+        size: tuple[int, int],
+        *,
+        seed: int,
+        learning_rate: float,
+        weight_decay: float,
+        device: Device = "cpu",
     ) -> None:
         torch.manual_seed(seed)
+        torch.backends.cuda.matmul.allow_tf32 = True  # as its convolutions are computed, and JAX's
+        torch.backends.cudnn.benchmark = True
         network, self._multiple, versions = build_network(contestant)
-        self.network = network.to(memory_format=torch.channels_last)
+        self._device = torch.device(device)
+        self.network = network.to(self._device, memory_format=torch.channels_last)
         self._dtype = torch.bfloat16 if contestant.precision == "bfloat16" else torch.float32
         self.parameters = sum(weight.numel() for weight in network.parameters())
         self.versions = {"torch": torch.__version__, **versions}
+        if device == "cuda":
+            self.versions["GPU"] = torch.cuda.get_device_name()
         self.forward_flops = self._count_flops(size)
         # One graph for each shape: the first shape would otherwise be compiled again, for any shape, when a second comes.
         self._run = torch.compile(self.network, dynamic=False) if contestant.engine == "compile" else self.network
@@ -37,7 +50,9 @@ class TorchLearner:
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step."""
         self.network.train()
-        loss = overlap_crossentropy(torch.from_numpy(masks).permute(0, 3, 1, 2).float(), self._logits(images)).mean()
+        loss = overlap_crossentropy(
+            torch.from_numpy(masks).to(self._device).permute(0, 3, 1, 2).float(), self._logits(images)
+        ).mean()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
@@ -48,7 +63,7 @@ class TorchLearner:
         """Return probabilities."""
         self.network.eval()
         with torch.inference_mode():
-            return torch.sigmoid(self._logits(images)).permute(0, 2, 3, 1).numpy()
+            return torch.sigmoid(self._logits(images)).permute(0, 2, 3, 1).cpu().numpy()
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the rate of the steps to come."""
@@ -57,24 +72,24 @@ class TorchLearner:
 
     def multiply(self, size: int) -> Callable[[], object]:
         """Return a function that multiplies two matrices."""
-        square = torch.ones((size, size), dtype=self._dtype)
+        square = torch.ones((size, size), dtype=self._dtype, device=self._device)
 
         def run() -> object:
             with torch.inference_mode():
-                return torch.mm(square, square)
+                return torch.mm(square, square)[0, 0].item()  # waits for an accelerator, as a reader of the product would
 
         run()
         return run
 
     def _logits(self, images: np.ndarray) -> torch.Tensor:
         # A view: NumPy's height, width, channels is what PyTorch calls channels last.
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         height, width = pixels.shape[2:]
         top, left = (-height % self._multiple) // 2, (-width % self._multiple) // 2
         below, right = -height % self._multiple - top, -width % self._multiple - left
         if below or right:
             pixels = functional.pad(pixels, (left, right, top, below), mode="reflect")
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
             logits = self._run(pixels.contiguous(memory_format=torch.channels_last))
         return logits[:, :, top : top + height, left : left + width].float()
 
@@ -92,7 +107,7 @@ class TorchLearner:
         hooks = [layer.register_forward_hook(count) for layer in self.network.modules() if isinstance(layer, kinds)]
         self.network.eval()
         with torch.inference_mode():
-            self.network(torch.zeros(1, 3, height, width))
+            self.network(torch.zeros(1, 3, height, width, device=self._device))
         for hook in hooks:
             hook.remove()
         return sum(counts)

@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("contestant", type=json.loads)
     parser.add_argument("--size", type=int, nargs=2, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     # Libraries print to standard output as they please: the answers keep the real one for themselves.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -45,7 +46,7 @@ def main() -> None:
     from benchmarks.peers.learners import build_learner
 
     size = tuple(options.size)
-    learner = build_learner(Contestant.from_json(options.contestant), size)
+    learner = build_learner(Contestant.from_json(options.contestant), size, device=options.device)
     answer(
         {
             "load_s": time.perf_counter() - start,
