@@ -183,7 +183,7 @@ def test_memberships_start_spread_and_crossing_at_half():
     np.testing.assert_allclose(memberships[1, 0], [0.0625, 1, 0.0625], atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_memberships_stay_in_range_whatever_the_weights(policy):
     layer = FuzzyMembership(terms=2, dtype=policy)
     x = np.linspace(-50, 50, 40, dtype="float32").reshape(1, 4, 5, 2)
@@ -192,3 +192,37 @@ def test_memberships_stay_in_range_whatever_the_weights(policy):
     memberships = ops.convert_to_numpy(ops.cast(layer(x), "float32"))
     assert memberships.shape == (1, 4, 5, 4)
     assert np.all((memberships >= 0) & (memberships <= 1))
+
+
+def test_memberships_learn_the_sets_that_made_the_data_under_xla():
+    x = np.linspace(-3, 3, 64, dtype="float32")[:, np.newaxis]
+    target = np.exp(-0.5 * ((x - [-1.5, 1.0]) / [0.5, 0.8]) ** 2).astype("float32")
+    layer = FuzzyMembership(terms=2)
+    model = keras.Sequential([keras.Input((1,)), layer])
+    model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=True)
+    for _ in range(150):
+        error = model.train_on_batch(x, target)
+    assert error < 1e-4
+    np.testing.assert_allclose(layer.center, [-1.5, 1.0], atol=0.05)
+    np.testing.assert_allclose(ops.softplus(layer.rho), [0.5, 0.8], atol=0.05)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone lists the arrays of a computation")
+def test_no_array_has_places_by_rules_by_channels():
+    import jax
+
+    rules, channels, side = 8, 16, 32
+    gate = FuzzySkipGate(rules=rules, channels=channels)
+    features = np.zeros((1, side, side, 16), "float32")
+    gate(features, features)
+
+    def mean(trained, x):
+        outputs, _ = gate.stateless_call(trained, fixed, x, x)
+        return outputs.mean()
+
+    fixed = [variable.value for variable in gate.non_trainable_variables]
+    trained = [variable.value for variable in gate.trainable_variables]
+    made = jax.make_jaxpr(jax.grad(mean))(trained, features)
+    sizes = [np.prod(variable.aval.shape) for equation in made.eqns for variable in equation.outvars]
+    assert len(sizes) > 20
+    assert max(sizes) < side * side * rules * channels
