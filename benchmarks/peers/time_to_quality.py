@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[2e-3])
     parser.add_argument("--weight-decay", type=float, default=1e-3)
-    parser.add_argument("--augment", choices=AUGMENTATIONS, default="medium")
+    parser.add_argument("--augment", choices=AUGMENTATIONS, default="light", help="by default that of `dermaseg train`")
     parser.add_argument("--limit", type=int, help="keep about so many training photographs")
     parser.add_argument("--validation-limit", type=int, default=400, help="keep about so many validation photographs")
     parser.add_argument("--threads", type=int, default=cores())
