@@ -1,6 +1,6 @@
 """What restoring the shares of the classes does to a preset's diagnoses, on HAM10000's held-out lesions.
 
-    python benchmarks/class_shares.py --ham10000 DIR
+    python -m benchmarks.class_shares --ham10000 DIR
 
 A network trained with logit adjustment favours rare classes. The table has its raw output, and the same with the preset's
 `Decisions.prior_factors`, before any temperature. The split is that of `benchmarks/train_presets.py`, seed 0.

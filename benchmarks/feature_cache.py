@@ -1,6 +1,6 @@
 """What caching saves while Inception-ResNet-V2 is frozen: seconds an epoch of training its head, computed and cached.
 
-Run as `KERAS_BACKEND=tensorflow python benchmarks/feature_cache.py --images 64 --size 224`.
+Run as `KERAS_BACKEND=tensorflow python -m benchmarks.feature_cache --images 64 --size 224`.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """What the fuzzy gates cost: seconds a training step and a prediction, against the plain U-Net, in interleaved rounds.
 
-Run as `KERAS_BACKEND=tensorflow python benchmarks/fuzzy_step_time.py --size 256 --batch 8`.
+Run as `KERAS_BACKEND=tensorflow python -m benchmarks.fuzzy_step_time --size 256 --batch 8`.
 """
 
 import argparse

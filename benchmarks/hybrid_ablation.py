@@ -1,6 +1,6 @@
 """Does sharing one network help mask or diagnosis, and does the mask help the diagnosis?
 
-    python benchmarks/hybrid_ablation.py --data ham10000 --output ablation --seeds 0 1 2
+    python -m benchmarks.hybrid_ablation --data ham10000 --output ablation --seeds 0 1 2
 
 Arms, all of one architecture, one split and one augmentation stream a seed:
 

@@ -1,4 +1,4 @@
-"""Measure each stage from files to batches: `python benchmarks/input_pipeline.py [count]`.
+"""Measure each stage from files to batches: `python -m benchmarks.input_pipeline [count]`.
 
 The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed.
 """

@@ -1,4 +1,4 @@
-"""Where a training step of the default U-Net goes on TensorFlow: `python benchmarks/step_profile.py`.
+"""Where a training step of the default U-Net goes on TensorFlow: `python -m benchmarks.step_profile`.
 
 Run it with TF_ENABLE_ONEDNN_OPTS=0 and =1 to see what oneDNN is worth on this processor; TensorFlow decides by itself which
 processors get it. Prints the median step and the operations that took longest, summed over threads.

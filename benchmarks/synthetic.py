@@ -1,4 +1,4 @@
-"""Measure how fast synthetic photographs are drawn on one core: `python benchmarks/synthetic.py [count]`."""
+"""Measure how fast synthetic photographs are drawn on one core: `python -m benchmarks.synthetic [count]`."""
 
 import sys
 import time
