@@ -5,15 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import logging
 import os
 import shutil
 import tempfile
-import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +16,18 @@ import keras
 import numpy as np
 
 from dermaseg._version import __version__
+from dermaseg.converters import CONVERTERS, Predict, Size, Source, onnx_proto, predict_onnx, quantise, quiet
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import Preset, find_preset, folded_kernels, read_weights
 from dermaseg.runs import read_json, write_atomically, write_json
-from dermaseg.runtime import CARD_KEY, OnnxModel
+from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
 
 __all__ = ["FORMATS", "export_graph", "export_model"]
 
-FORMATS = ("onnx", "litert", "savedmodel")
-_SUFFIXES = {".onnx": "onnx", ".tflite": "litert", "": "savedmodel"}
-_PACKAGES = {"onnx": ("onnx", "onnxruntime", "tf2onnx"), "litert": (), "savedmodel": ()}
-_PRECISIONS = {"onnx": ("float32", "int8"), "litert": ("float32",), "savedmodel": ("float32",)}
-_OPSET = 18  # the newest that tf2onnx is tested with
-_CARD_FILE = "card.json"
-
-Size = tuple[int | None, int | None]
-Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+FORMATS = tuple(CONVERTERS)
 
 
 def export_model(
@@ -90,14 +78,15 @@ def export_model(
     """
     path = Path(path)
     kind = _format(path, format)
-    if precision not in _PRECISIONS[kind]:
-        raise ValueError(f"precision must be {' or '.join(_PRECISIONS[kind])} for {kind}, got {precision!r}.")
+    converter = CONVERTERS[kind]
+    if precision not in converter.precisions:
+        raise ValueError(f"precision must be {' or '.join(converter.precisions)} for {kind}, got {precision!r}.")
     if keras.backend.backend() != "tensorflow":
         raise DermasegError(
             f"export needs TensorFlow as Keras's backend, this process runs on {keras.backend.backend()}. Save the model as "
             ".keras and export that file in a process with KERAS_BACKEND=tensorflow."
         )
-    _require(_PACKAGES[kind])
+    _require(converter.packages)
     if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, got {tolerance!r}.")
     network, card = _read(model)
@@ -110,14 +99,13 @@ def export_model(
         calibration, probes = probes[0][: len(check_images) // 2], [probes[0][len(check_images) // 2 :]]
     _check_writable(path)
 
-    source = _Source(network, fixed)
-    convert, load = _BACKENDS[kind]
+    source = Source(network, fixed)
 
     def write(unfinished: Path) -> None:
-        convert(source, unfinished)
+        converter.convert(source, unfinished)
         if precision == "int8":
-            _quantise(unfinished, calibration)
-        differences = _compare(source, load(unfinished), probes, tolerance, path)
+            quantise(unfinished, calibration)
+        differences = _compare(source, converter.load(unfinished), probes, tolerance, path)
         facts = {
             "format": kind,
             "precision": precision,
@@ -127,36 +115,13 @@ def export_model(
             "dermaseg": __version__,
             "keras": keras.__version__,
         }
-        _CARD_WRITERS[kind](unfinished, json.dumps({**card, "export": facts}, ensure_ascii=False, indent=1))
+        converter.write_card(unfinished, json.dumps({**card, "export": facts}, ensure_ascii=False, indent=1))
 
     if kind == "savedmodel":
         _replace_folder(path, write)
     else:
         write_atomically(path, write)
     return path
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The Keras model as every converter wants it: a function from a batch to a dict of float32 outputs."""
-
-    model: keras.Model
-    size: Size
-
-    def __call__(self, images: Any) -> dict[str, Any]:
-        outputs = self.model(images, training=False)
-        if isinstance(outputs, Mapping):
-            return dict(outputs)
-        several = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return dict(zip(self.model.output_names, several, strict=True))
-
-    def predict(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: np.asarray(values) for name, values in self(images).items()}
-
-    def signature(self) -> Any:
-        import tensorflow as tf
-
-        return [tf.TensorSpec((None, *self.size, 3), tf.float32, name="images")]
 
 
 def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
@@ -174,15 +139,15 @@ def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
     """
     if keras.backend.backend() != "tensorflow":
         raise DermasegError(f"export needs TensorFlow as Keras's backend, this process runs on {keras.backend.backend()}.")
-    _require(_PACKAGES["onnx"])
-    source = _Source(load_preset(preset.name, folder=preset.path.parent), (None, None))
-    proto = _onnx_proto(source)
+    _require(CONVERTERS["onnx"].packages)
+    source = Source(load_preset(preset.name, folder=preset.path.parent), (None, None))
+    proto = onnx_proto(source)
     _leave_out(proto, folded_kernels(read_weights(preset)), preset.path)
     content = proto.SerializeToString()
     write_atomically(preset.graph, lambda unfinished: unfinished.write_bytes(content))
     write_json(preset.path.with_suffix(".json"), {**preset.card, "graph_sha256": hashlib.sha256(content).hexdigest()})
     written = find_preset(preset.name, folder=preset.path.parent)
-    _compare(source, _predict_onnx(OnnxModel.from_preset(written)), _probes(None, source.size, {}), tolerance, preset.graph)
+    _compare(source, predict_onnx(OnnxModel.from_preset(written)), _probes(None, source.size, {}), tolerance, preset.graph)
     return written.graph
 
 
@@ -204,173 +169,10 @@ def _leave_out(proto: Any, kernels: Mapping[str, np.ndarray], path: Path) -> Non
         found[0].external_data.add(key="location", value=path.name)
 
 
-def _to_onnx(source: _Source, path: Path) -> None:
-    import onnx
-
-    onnx.save(_onnx_proto(source), path)
-
-
-def _onnx_proto(source: _Source) -> Any:
-    import onnx
-    import tensorflow as tf
-
-    with _quiet():
-        import tf2onnx
-
-        function = tf.function(source.__call__)
-        proto, _ = tf2onnx.convert.from_function(
-            function,
-            source.signature(),
-            opset=_OPSET,
-            # tf2onnx 1.17 writes the remainder of integers with the sign of the dividend, and padding needs -height % stride.
-            custom_op_handlers={"FloorMod": (_floor_mod, [])},
-        )
-        graph = function.get_concrete_function(*source.signature()).graph
-    # tf2onnx 1.17 takes a constant that TensorFlow captured, as keras.layers.Normalization does, for an input.
-    for extra in [each for each in proto.graph.input if each.name != "images"]:
-        value = tf.get_static_value(graph.get_tensor_by_name(extra.name))
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), extra.name))
-        proto.graph.input.remove(extra)
-    axes = ("batch", "height", "width")
-    for value in (*proto.graph.input, *proto.graph.output):
-        dimensions = value.type.tensor_type.shape.dim
-        for axis, dimension in zip(axes if len(dimensions) == 4 else axes[:1], dimensions, strict=False):
-            if not dimension.HasField("dim_value"):
-                dimension.dim_param = axis
-    proto.producer_name, proto.producer_version = "dermaseg", __version__
-    onnx.checker.check_model(proto)
-    return proto
-
-
-def _floor_mod(context: Any, node: Any, _name: str, _arguments: Any) -> None:
-    """Convert integers by ONNX's own remainder, whose sign is the divisor's; it is defined for integers alone."""
-    import onnx
-    from tf2onnx.onnx_opset.math import FloorMod
-
-    if context.get_dtype(node.input[0]) in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
-        node.type = "Mod"
-    else:
-        FloorMod.version_7(context, node)
-
-
-def _quantise(path: Path, images: np.ndarray) -> None:
-    """Put int8 convolutions in place of float32 ones, with the ranges that the images give."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Photographs(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.left, None)
-            return None if image is None else {"images": image[None]}
-
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
-        quantize_static(
-            prepared,
-            path,
-            Photographs(),
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[convolutions[0], convolutions[-1]],  # raw pixels, and the logits: they need more than 8 bits
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-
-
-def _load_onnx(path: Path) -> Predict:
-    return _predict_onnx(OnnxModel(path))
-
-
-def _predict_onnx(exported: OnnxModel) -> Predict:
-    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = exported.predict_on_batch(images)
-        return outputs if isinstance(outputs, dict) else {exported.output_names[0]: outputs}
-
-    return predict
-
-
-def _write_onnx_card(path: Path, card: str) -> None:
-    import onnx
-
-    proto = onnx.load(path)
-    onnx.helper.set_model_props(proto, {CARD_KEY: card})
-    onnx.save(proto, path)
-
-
-def _to_savedmodel(source: _Source, path: Path) -> None:
-    archive = keras.export.ExportArchive()
-    archive.track(source.model)
-    archive.add_endpoint("serve", source.__call__, input_signature=source.signature())
-    with _quiet():
-        archive.write_out(str(path), verbose=False)
-
-
-def _load_savedmodel(path: Path) -> Predict:
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(path))
-
-    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: np.asarray(values) for name, values in loaded.serve(tf.constant(images)).items()}
-
-    return predict
-
-
-def _write_savedmodel_card(path: Path, card: str) -> None:
-    # TensorFlow's own place for what others add to a SavedModel.
-    extra = path / "assets.extra"
-    extra.mkdir(exist_ok=True)
-    (extra / _CARD_FILE).write_text(card, encoding="utf-8")
-
-
-def _to_litert(source: _Source, path: Path) -> None:
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        _to_savedmodel(source, Path(folder))
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        try:
-            path.write_bytes(converter.convert())
-        except Exception as error:
-            remedy = "Export at a fixed size, size=(height, width)." if None in source.size else "Export to ONNX instead."
-            raise DermasegError(f"LiteRT has no kernel for a part of this model. {remedy} ({str(error)[:300]})") from error
-
-
-def _load_litert(path: Path) -> Predict:
-    import tensorflow as tf
-
-    with warnings.catch_warnings():
-        # TensorFlow 2.21 announces that its interpreter moves to the package ai-edge-litert, which it does not bring along.
-        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
-        interpreter = tf.lite.Interpreter(model_path=str(path))
-    # A runner keeps its memory for the size that it saw first, hence a new one a batch.
-    return lambda images: interpreter.get_signature_runner()(images=images)
-
-
-def _write_litert_card(path: Path, card: str) -> None:
-    # As LiteRT's metadata pack their files: a zip archive behind the model, which the interpreter does not read.
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(_CARD_FILE, card)
-
-
-_BACKENDS: dict[str, tuple[Callable[[_Source, Path], None], Callable[[Path], Predict]]] = {
-    "onnx": (_to_onnx, _load_onnx),
-    "litert": (_to_litert, _load_litert),
-    "savedmodel": (_to_savedmodel, _load_savedmodel),
-}
-_CARD_WRITERS = {"onnx": _write_onnx_card, "litert": _write_litert_card, "savedmodel": _write_savedmodel_card}
-
-
 def _format(path: Path, format: str) -> str:
     if format not in ("auto", *FORMATS):
         raise ValueError(f"format must be auto, {', '.join(FORMATS)}, got {format!r}.")
-    by_suffix = _SUFFIXES.get(path.suffix)
+    by_suffix = next((name for name, converter in CONVERTERS.items() if converter.suffix == path.suffix), None)
     if format == "auto":
         if by_suffix is None:
             raise ValueError(
@@ -379,14 +181,14 @@ def _format(path: Path, format: str) -> str:
         return by_suffix
     # Other tools go by the suffix of a file; a folder may have any name.
     if format != "savedmodel" and by_suffix != format:
-        raise ValueError(f"{path}: a file of the format {format} ends in {'.onnx' if format == 'onnx' else '.tflite'}.")
+        raise ValueError(f"{path}: a file of the format {format} ends in {CONVERTERS[format].suffix}.")
     return format
 
 
 def _require(packages: Sequence[str]) -> None:
     for package in packages:
         try:
-            with _quiet():
+            with quiet():
                 importlib.import_module(package)
         except ImportError as error:
             raise DermasegError(f'{package} is not installed: pip install ".[export]" in a clone of dermaseg.') from error
@@ -456,7 +258,7 @@ def _probes(images: np.ndarray | None, size: Size, card: Mapping[str, Any]) -> l
     return [synthetic_batch(count, size=(high, wide))[0].astype(np.float32) for count, high, wide in shapes]
 
 
-def _compare(source: _Source, predict: Predict, probes: Sequence[np.ndarray], tolerance: float, path: Path) -> dict[str, float]:
+def _compare(source: Source, predict: Predict, probes: Sequence[np.ndarray], tolerance: float, path: Path) -> dict[str, float]:
     """Return the largest and the mean absolute difference between two models' outputs.
 
     Raises:
@@ -500,17 +302,3 @@ def _replace_folder(path: Path, write: Callable[[Path], None]) -> None:
             os.replace(path, old)
         os.replace(fresh, path)
         shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep converters' progress and their optimisers' tracebacks, which they recover from, off the screen."""
-    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow", "absl")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -24,6 +24,7 @@ INTERNAL = (
     "cli",
     "commands",
     "console",
+    "converters",
     "distribution",
     "pretrained",
     "progress",

@@ -1,5 +1,6 @@
 """Exported models compute what the Keras models do, or are not written."""
 
+import dataclasses
 import json
 import sys
 import zipfile
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import dermaseg.export
+from dermaseg.converters import CONVERTERS, Source
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.export import export_model
@@ -128,18 +130,16 @@ def test_a_run_folder_gives_its_card(model, tmp_path):
 def test_what_differs_is_not_written(model, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"the last good one")
-    load = dermaseg.export._load_onnx
+    onnx = CONVERTERS["onnx"]
 
     def wrong(unfinished):
-        predict = load(unfinished)
+        predict = onnx.load(unfinished)
         return lambda images: {name: values + 0.25 for name, values in predict(images).items()}
 
-    monkeypatch.setitem(dermaseg.export._BACKENDS, "onnx", (dermaseg.export._to_onnx, wrong))
+    monkeypatch.setitem(CONVERTERS, "onnx", dataclasses.replace(onnx, load=wrong))
     with pytest.raises(DermasegError, match=r"not written.*by up to 0\.25, 0\.25 on average.*tolerance=0\.001"):
         export_model(model, path)
-    monkeypatch.setitem(
-        dermaseg.export._BACKENDS, "onnx", (dermaseg.export._to_onnx, lambda _: lambda images: {"mask": images * np.nan})
-    )
+    monkeypatch.setitem(CONVERTERS, "onnx", dataclasses.replace(onnx, load=lambda _: lambda images: {"mask": images * np.nan}))
     with pytest.raises(DermasegError, match="not written"):  # another shape
         export_model(model, path)
     assert path.read_bytes() == b"the last good one"
@@ -147,7 +147,7 @@ def test_what_differs_is_not_written(model, tmp_path, monkeypatch):
 
 
 def test_not_a_number_is_a_difference(model, tmp_path):
-    source = dermaseg.export._Source(model, (None, None))
+    source = Source(model, (None, None))
     images = photographs().astype("float32")
     with pytest.raises(DermasegError, match="by up to nan"):
         dermaseg.export._compare(
