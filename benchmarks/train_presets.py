@@ -117,7 +117,7 @@ def _trained(
             if (stage / "settings.json").is_file():
                 run = resume(stage, **how)
             else:
-                run = train(task, samples, stage, split=split, start=start, seed=seed, **settings, **how)
+                run = train(task, samples, stage, split=split or "random", start=start, seed=seed, **settings, **how)
         runs.append(run)
         start = run.path
     recalibrate(runs[-1])

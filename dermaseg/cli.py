@@ -16,6 +16,7 @@ from dermaseg._version import __version__
 from dermaseg.commands import USER_ERROR
 from dermaseg.console import complain, load_backend_quietly, say, warnings_in_one_line
 from dermaseg.data.augment import AUGMENTATIONS
+from dermaseg.data.mix import MIXES
 from dermaseg.errors import DermasegError
 from dermaseg.precision import PRECISIONS
 from dermaseg.prediction import NOT_A_DIAGNOSIS, TTA
@@ -26,7 +27,7 @@ __all__ = ["INTERRUPTED", "USER_ERROR", "run"]
 
 INTERRUPTED = 130
 
-CHOICES = {"augment": AUGMENTATIONS, "imbalance": IMBALANCE, "precision": PRECISIONS}
+CHOICES = {"augment": AUGMENTATIONS, "mix": MIXES, "imbalance": IMBALANCE, "precision": PRECISIONS}
 # `model` and `jit_compile` have options of their own.
 SETTINGS = {
     "size": "side in pixels of a square with the area that photographs are trained at; they keep their shape",
@@ -37,9 +38,10 @@ SETTINGS = {
     "weight_decay": "weight decay of AdamW",
     "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
+    "mix": "how training photographs are mixed with each other, and their masks and classes with them",
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",
-    "precision": "of the training; auto takes mixed bfloat16 on an accelerator and float32 elsewhere",
+    "precision": "of the training; auto takes mixed bfloat16 on accelerators and on processors that have it, float32 elsewhere",
     "seed": "of the split, the first weights, the order and the augmentation",
 }
 
@@ -190,6 +192,12 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
     train.add_argument("--data", type=Path, metavar="DIR", help="folder of photographs, masks and tables")
     train.add_argument("--output", type=Path, metavar="RUN", help="run folder to make")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run instead")
+    train.add_argument(
+        "--split",
+        choices=("random", "official"),
+        help="random: 70 %% train, 15 %% validate, 15 %% test, in whole lesions; official: the test part that the data came "
+        "with, as Test/ beside Train/ (default: random)",
+    )
     train.add_argument("--start", metavar="MODEL", help="run, model or preset whose weights to start from, where layers fit")
     train.add_argument(
         "--model",

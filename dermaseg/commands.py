@@ -56,8 +56,10 @@ def train(options: argparse.Namespace) -> None:
         settings["jit_compile"] = options.xla
     if options.model is not None:
         settings["model"] = dict(options.model)
-    if options.resume is not None and (settings or options.start is not None):
-        given = sorted(settings)[0] if settings else "start"
+    # Of the run's beginning, like the settings.
+    beginning = {name: value for name in ("split", "start") if (value := getattr(options, name)) is not None}
+    if options.resume is not None and (settings or beginning):
+        given = sorted({**settings, **beginning})[0]
         raise ValueError(
             f"--resume goes on as the run began: leave --{given.replace('_', '-')} out, or train anew with --output."
         )
@@ -70,9 +72,9 @@ def train(options: argparse.Namespace) -> None:
                 options.task,
                 options.data,
                 options.output,
-                start=options.start,
                 callbacks=[shown],
                 on_decode=decoded,
+                **beginning,
                 **settings,
             )
     with counting(console, "evaluate") as scored:

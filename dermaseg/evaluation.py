@@ -12,7 +12,7 @@ import numpy as np
 
 from dermaseg.artefacts import image_attributes
 from dermaseg.data import Samples, Split, group_samples
-from dermaseg.data.images import read_mask
+from dermaseg.data.images import read_mask_at
 from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
 from dermaseg.metrics import (
@@ -29,8 +29,8 @@ from dermaseg.metrics import (
 from dermaseg.model_card import write_model_card
 from dermaseg.prediction import Prediction, Predictor
 from dermaseg.report import MEANINGS, Diagnoses, Report
+from dermaseg.run_data import load_samples
 from dermaseg.runs import RunFolder, read_json
-from dermaseg.training import load_samples
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +65,8 @@ def evaluate(
 ) -> Report:
     """Score a model on photographs: its outlines at each one's own size where there are masks, its classes where labelled.
 
+    A mask that was saved at another size is resized to its photograph's.
+
     Args:
         model: A `Predictor`, or what makes one.
         samples: The photographs. All must have what the model predicts: masks, or classes; for a model of both, one of the
@@ -78,7 +80,7 @@ def evaluate(
         on_image: Called with (done, all).
 
     Raises:
-        DataError: If a sample has nothing to compare with, or a mask is not of its photograph's size.
+        DataError: If a sample has nothing to compare with, or a mask does not have its photograph's proportions.
     """
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
@@ -205,7 +207,7 @@ def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str
     """Return one photograph's row: its id, the scores of its outline, its true class and the probabilities."""
     row: dict[str, Any] = {"id": sample.id}
     if prediction.probability is not None and sample.mask is not None:
-        scores = segmentation_scores(_true_mask(sample.mask, prediction), prediction.mask)
+        scores = segmentation_scores(read_mask_at(sample.mask, prediction.image.shape[:2]), prediction.mask)
         row |= {name: scores[name] for name in MASK_FIGURES}
     if prediction.classes and sample.label is not None:
         row["true"] = samples.class_names[sample.label]
@@ -231,20 +233,10 @@ def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str
     return row
 
 
-def _true_mask(path: Path, prediction: Prediction) -> np.ndarray:
-    true = read_mask(path)
-    if true.shape != prediction.image.shape[:2]:
-        raise DataError(
-            f"{path}: the mask is {true.shape}, its photograph {prediction.image.shape[:2]} (height, width). "
-            "Masks must have the size of their photograph."
-        )
-    return true
-
-
 def _known_mask(sample: Sample, prediction: Prediction) -> np.ndarray | None:
     """The true mask, else the predicted one, else None: attributes of the skin leave the lesion out."""
     if sample.mask is not None:
-        return _true_mask(sample.mask, prediction)
+        return read_mask_at(sample.mask, prediction.image.shape[:2])
     return None if prediction.probability is None else prediction.mask
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from dermaseg.data import Samples
-from dermaseg.data.images import read_image, read_mask
+from dermaseg.data.images import read_image, read_mask_at
 from dermaseg.html import Page, Tile
 from dermaseg.metrics import reliability
 from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
@@ -92,11 +92,15 @@ def _cases(predictor: Predictor, samples: Samples, report: Report) -> Figure | N
     order = sorted(scored, key=lambda index: report.rows[index]["jaccard"])
     middle = len(order) // 2
     chosen = list(dict.fromkeys([*order[:CASES], *order[middle : middle + CASES], *order[-CASES:]]))
-    predictions = list(predictor.predict([samples[index].image for index in chosen]))
+    photographs = [read_image(samples[index].image) for index in chosen]
+    predictions = list(predictor.predict(photographs))
     return panel(
-        [read_image(samples[index].image) for index in chosen],
+        photographs,
         predicted=[prediction.mask for prediction in predictions],
-        true=[read_mask(samples[index].mask or Path()) for index in chosen],
+        true=[
+            read_mask_at(samples[index].mask or Path(), photograph.shape[:2])
+            for index, photograph in zip(chosen, photographs, strict=True)
+        ],
         titles=[f"{samples[index].id}\nJaccard {report.rows[index]['jaccard']:.2f}" for index in chosen],
     )
 

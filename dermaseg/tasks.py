@@ -14,6 +14,7 @@ import numpy as np
 
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.ham10000 import HAM10000_CLASSES, to_benign_malignant
+from dermaseg.data.mix import MIXES
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
@@ -41,6 +42,8 @@ class Settings:
             steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
             are moving averages already and stay those of training.
         augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
+        mix: One of `dermaseg.data.mix.MIXES`: photographs of a training batch are mixed, with their masks and classes. Training
+            figures then take the class with the largest share for the true one.
         imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
             `LogitAdjustedCrossentropy`; `"sampling"`, drawing them more often; `"weights"`, counting them more, and
             `"focal"`, also counting doubtful photographs more, both `ClassBalancedFocal`.
@@ -62,6 +65,7 @@ class Settings:
     weight_decay: float = 1e-3
     ema: float = 0.0
     augment: str = "light"
+    mix: str = "none"
     imbalance: str = "none"
     imbalance_strength: float = 1.0
     precision: str = "auto"
@@ -78,7 +82,7 @@ class Settings:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
-        for name, known in (("augment", AUGMENTATIONS), ("imbalance", IMBALANCE)):
+        for name, known in (("augment", AUGMENTATIONS), ("mix", MIXES), ("imbalance", IMBALANCE)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if not 0 <= self.imbalance_strength <= 2:
@@ -102,7 +106,8 @@ class Task:
         summary: One line for people.
         target: What the pipeline delivers beside the images.
         monitor: The validation figures whose mean chooses the best epoch; higher is better.
-        prepare: Keeps the samples that the task can use and names its classes, or raises `DataError`.
+        select: Keeps the samples that say what the task predicts, and names their classes as the task does.
+        require: Raises `DataError` for selected samples that cannot train it. A finished model is evaluated on fewer.
         build: From a prepared table and the builder's further arguments to an uncompiled model.
         compile_options: From a prepared training table and the settings to the loss and metrics that `Model.compile` takes.
         settings: The defaults.
@@ -112,53 +117,59 @@ class Task:
     summary: str
     target: Literal["mask", "label", "both"]
     monitor: tuple[str, ...]
-    prepare: Callable[[Samples], Samples]
+    select: Callable[[Samples], Samples]
+    require: Callable[[Samples], None]
     build: Callable[[Samples, Mapping[str, Any]], keras.Model]
     compile_options: Callable[[Samples, Settings], dict[str, Any]]
     settings: Settings = Settings()
 
-
-# What each task takes from a folder
-
-
-def _with_masks(samples: Samples) -> Samples:
-    chosen = samples.with_masks()
-    if not len(chosen):
-        raise DataError(f"{samples.source}: no sample has a mask, and segmentation learns from masks.")
-    return chosen
+    def prepare(self, samples: Samples) -> Samples:
+        """Return the samples that train the task, with the classes that it names, or raise `DataError`."""
+        chosen = self.select(samples)
+        self.require(chosen)
+        return chosen
 
 
-def _with_labels(samples: Samples) -> Samples:
-    chosen = samples.with_labels()
-    present = len(set(chosen.labels.tolist()))
-    if present < 2:
-        raise DataError(f"{samples.source}: classification needs two or more classes with photographs, found {present}.")
-    return chosen
+# What each task takes from a folder, and what its training needs
 
 
 def _with_malignancy(samples: Samples) -> Samples:
-    chosen = _with_labels(samples)
-    return chosen if chosen.num_classes == 2 else _with_labels(to_benign_malignant(chosen))
-
-
-def _with_classes(count: int) -> Callable[[Samples], Samples]:
-    def prepare(samples: Samples) -> Samples:
-        chosen = _with_labels(samples)
-        if chosen.num_classes != count:
-            raise DataError(
-                f"{samples.source}: found {chosen.num_classes} classes ({', '.join(chosen.class_names)}), not {count}. "
-                "The task classify takes any number."
-            )
+    chosen = samples.with_labels()
+    if not set(chosen.class_names) <= set(HAM10000_CLASSES):
         return chosen
-
-    return prepare
+    return to_benign_malignant(chosen.with_class_names(HAM10000_CLASSES))
 
 
 def _with_either(samples: Samples) -> Samples:
-    chosen = samples.filter(lambda sample: sample.mask is not None or sample.label is not None)
-    _with_masks(chosen)
-    _with_labels(chosen)
-    return chosen
+    return samples.filter(lambda sample: sample.mask is not None or sample.label is not None)
+
+
+def _need_masks(samples: Samples) -> None:
+    if not len(samples.with_masks()):
+        raise DataError(f"{samples.source}: no sample has a mask, and segmentation learns from masks.")
+
+
+def _need_classes(samples: Samples) -> None:
+    present = len(set(samples.with_labels().labels.tolist()))
+    if present < 2:
+        raise DataError(f"{samples.source}: classification needs two or more classes with photographs, found {present}.")
+
+
+def _need_both(samples: Samples) -> None:
+    _need_masks(samples)
+    _need_classes(samples)
+
+
+def _need_count(count: int) -> Callable[[Samples], None]:
+    def need(samples: Samples) -> None:
+        _need_classes(samples)
+        if samples.num_classes != count:
+            raise DataError(
+                f"{samples.source}: found {samples.num_classes} classes ({', '.join(samples.class_names)}), not {count}. "
+                "The task classify takes any number."
+            )
+
+    return need
 
 
 # Models
@@ -230,9 +241,9 @@ def _label_options(samples: Samples, plan: Settings) -> dict[str, Any]:
     elif plan.imbalance in ("weights", "focal"):
         loss = ClassBalancedFocal(class_counts=counts, gamma=0.0 if plan.imbalance == "weights" else 2.0)
     else:
-        loss = keras.losses.SparseCategoricalCrossentropy()
-    metrics = [keras.metrics.SparseCategoricalAccuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]
-    return {"loss": loss, "metrics": metrics}
+        loss = keras.losses.SparseCategoricalCrossentropy() if plan.mix == "none" else keras.losses.CategoricalCrossentropy()
+    accuracy = keras.metrics.SparseCategoricalAccuracy if plan.mix == "none" else keras.metrics.CategoricalAccuracy
+    return {"loss": loss, "metrics": [accuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]}
 
 
 def prior_factors(samples: Samples, plan: Settings) -> tuple[float, ...]:
@@ -262,6 +273,7 @@ def _hybrid_options(samples: Samples, plan: Settings) -> dict[str, Any]:
     }
 
 
+_OUTLINES = Settings(steps=7200)
 _CLASSIFIER = Settings(imbalance="logits", imbalance_strength=0.5)
 
 TASKS: Mapping[str, Task] = {
@@ -272,25 +284,30 @@ TASKS: Mapping[str, Task] = {
             summary="Outline the lesion: a U-Net from photographs and masks.",
             target="mask",
             monitor=("val_jaccard",),
-            prepare=_with_masks,
+            select=Samples.with_masks,
+            require=_need_masks,
             build=_build_unet,
             compile_options=_mask_options,
+            settings=_OUTLINES,
         ),
         Task(
             name="segment-fuzzy",
             summary="Outline the lesion: a Fuzzy U-Net, trained towards fuzzy borders.",
             target="mask",
             monitor=("val_jaccard",),
-            prepare=_with_masks,
+            select=Samples.with_masks,
+            require=_need_masks,
             build=_build_fuzzy_unet,
             compile_options=_fuzzy_options,
+            settings=_OUTLINES,
         ),
         Task(
             name="classify",
             summary="Name the lesion: a residual CNN for the classes that the folder has.",
             target="label",
             monitor=("val_accuracy", "val_balanced_accuracy"),
-            prepare=_with_labels,
+            select=Samples.with_labels,
+            require=_need_classes,
             build=_build_cnn,
             compile_options=_label_options,
             settings=_CLASSIFIER,
@@ -300,7 +317,8 @@ TASKS: Mapping[str, Task] = {
             summary="Benign or malignant: a residual CNN. HAM10000's seven diagnoses are joined to the two.",
             target="label",
             monitor=("val_accuracy", "val_balanced_accuracy"),
-            prepare=_with_malignancy,
+            select=_with_malignancy,
+            require=_need_count(2),
             build=_build_cnn,
             compile_options=_label_options,
         ),
@@ -309,7 +327,8 @@ TASKS: Mapping[str, Task] = {
             summary=f"HAM10000's seven diagnoses ({', '.join(HAM10000_CLASSES)}): a residual CNN.",
             target="label",
             monitor=("val_accuracy", "val_balanced_accuracy"),
-            prepare=_with_classes(7),
+            select=Samples.with_labels,
+            require=_need_count(7),
             build=_build_cnn,
             compile_options=_label_options,
             settings=_CLASSIFIER,
@@ -319,7 +338,8 @@ TASKS: Mapping[str, Task] = {
             summary="Nine classes, a folder each: Inception-ResNet-V2, by default with ImageNet's weights.",
             target="label",
             monitor=("val_accuracy", "val_balanced_accuracy"),
-            prepare=_with_classes(9),
+            select=Samples.with_labels,
+            require=_need_count(9),
             build=_build_inception_resnet,
             compile_options=_label_options,
             settings=Settings(size=224, batch_size=16, steps=2000, learning_rate=3e-4, model={"weights": "imagenet"}),
@@ -329,7 +349,8 @@ TASKS: Mapping[str, Task] = {
             summary="Outline the lesion and name it, with one network; masks or classes may be missing.",
             target="both",
             monitor=("val_mask_jaccard", "val_label_balanced_accuracy"),
-            prepare=_with_either,
+            select=_with_either,
+            require=_need_both,
             build=_build_hybrid,
             compile_options=_hybrid_options,
             settings=_CLASSIFIER,

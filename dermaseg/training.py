@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
-import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from dermaseg.callbacks import Checkpoint, StopOnNaN
-from dermaseg.data import Split, group_samples, make_dataset, read_samples, split_samples
+from dermaseg.data import Split, group_samples, make_dataset, read_samples
 from dermaseg.data.augment import Augment
-from dermaseg.data.duplicates import near_identical_pairs, thumbnail
 from dermaseg.data.geometry import canvas
-from dermaseg.data.images import read_image
-from dermaseg.data.samples import Sample, Samples
+from dermaseg.data.mix import Mix
+from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.prediction import named_outputs
-from dermaseg.presets import load_preset
-from dermaseg.pretrained import find_preset, is_preset
+from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task, prior_factors
+from dermaseg.transfer import lend_weights, open_lender, warn_of_lent_knowledge
 
-__all__ = ["lend_weights", "load_samples", "recalibrate", "resume", "train"]
+__all__ = ["recalibrate", "resume", "train"]
 
 Callbacks = list[keras.callbacks.Callback]
-
-_LOOK_PX = (128, 128)  # four times a thumbnail's side: JPEGs decode in a fraction of the time, and the thumbnails are alike
 
 
 def train(
@@ -45,7 +39,7 @@ def train(
     data: str | Path | Samples,
     output: str | Path,
     *,
-    split: Split | None = None,
+    split: Split | Literal["random", "official"] = "random",
     start: str | Path | None = None,
     callbacks: Callbacks | None = None,
     on_decode: Callable[[int, int], None] | None = None,
@@ -54,14 +48,17 @@ def train(
     """Train a task on a folder of photographs and leave a run folder.
 
     The data are split by lesion before anything else; where photographs say neither lesion nor patient, all are looked at for
-    copies of one picture under two names, which then stay together. The best epoch is chosen on the validation part; the
+    copies of one picture under two names, which then stay together. A classifier does without a picture whose copies stand in
+    two classes, as nobody can say which is right. The best epoch is chosen on the validation part; the
     test part is left for `evaluate`.
 
     Args:
         task: A name in `dermaseg.tasks.TASKS`, or a task of your own.
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
         output: The run folder. It must not hold a run yet.
-        split: A split of your own; by default 70 % of the photographs train, 15 % validate and 15 % test, in whole lesions.
+        split: `"random"`: 70 % of the photographs train, 15 % validate and 15 % test, in whole lesions. `"official"`: the test
+            part that the data came with (`Test/` beside `Train/`), by `official_split`, to compare with published figures.
+            Or a split of your own.
         start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
             share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
@@ -76,8 +73,8 @@ def train(
         ValueError: If a setting is outside its range.
 
     Warns:
-        UserWarning: If photographs say neither lesion nor patient, or a trained classifier does no better on the validation
-            part than always naming the commonest class.
+        UserWarning: If photographs say neither lesion nor patient, if photographs are left out, or if a trained classifier does
+            no better on the validation part than always naming the commonest class.
     """
     chosen = get_task(task) if isinstance(task, str) else task
     unknown = set(settings) - {field.name for field in dataclasses.fields(Settings)}
@@ -88,15 +85,18 @@ def train(
     plan = dataclasses.replace(chosen.settings, **settings)
     if RunFolder(Path(output)).settings.exists():
         raise DataError(f"{output}: holds a run already. Give another folder, or go on with it by resume.")
-    samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(_with_absolute_paths)
-    parts = split or split_samples(samples, seed=plan.seed, duplicates=_duplicates(samples, on_decode))
-    train_part, _ = _parts(parts, samples)
+    samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(with_absolute_paths)
+    if isinstance(split, Split):
+        parts = split
+    else:
+        samples, parts = draw_split(samples, split, seed=plan.seed, by_class=chosen.target != "mask", progress=on_decode)
+    train_part, _ = learning_parts(parts, samples)
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     model = _new_model(chosen, plan, train_part, precision=precision, start=start)
     if start is not None:
-        _warn_of_lent_knowledge(start, parts, samples)
+        warn_of_lent_knowledge(start, parts, samples)
     run = RunFolder.create(output)
     samples.save(run.samples)
     parts.save(run.split)
@@ -163,44 +163,12 @@ def recalibrate(run: str | Path | RunFolder) -> Decisions:
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     saved = read_json(folder.settings)
     task = get_task(saved["task"])
-    train_part, validation_part = _parts(Split.load(folder.split), Samples.load(folder.samples))
+    train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
     common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
     decisions = _decide(load_model(folder.model), task, Settings(**saved["settings"]), train_part, validation_part, common)
     write_json(folder.model_card, {**read_json(folder.model_card), "decisions": decisions.to_dict()})
     shutil.rmtree(folder.cache, ignore_errors=True)
     return decisions
-
-
-def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
-    """Return the samples that a run's task works on: the run's own, or those of another folder or table."""
-    if data is None:
-        return Samples.load(run.samples)
-    saved = read_json(run.settings)
-    task = get_task(saved["task"])
-    samples = task.prepare(data if isinstance(data, Samples) else read_samples(data))
-    return samples if task.target == "mask" else samples.with_class_names(saved["class_names"])
-
-
-def _duplicates(samples: Samples, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]] | None:
-    """Return the pairs of ids of one picture, or None where every photograph says its lesion or its patient."""
-    if all(sample.lesion_id is not None or sample.patient_id is not None for sample in samples):
-        return None
-    thumbnails = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for small in pool.map(lambda sample: thumbnail(read_image(sample.image, min_size=_LOOK_PX)), samples):
-            thumbnails.append(small)
-            if progress is not None:
-                progress(len(thumbnails), len(samples))
-    ids = samples.ids
-    return [(ids[first], ids[second]) for first, second in near_identical_pairs(np.stack(thumbnails))]
-
-
-def _parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:
-    parts = split.apply(samples)
-    for name in ("train", "validation"):
-        if not len(parts.get(name, ())):
-            raise DataError(f"the split has no {name} part. It needs a train and a validation part.")
-    return parts["train"], parts["validation"]
 
 
 def _fit(
@@ -216,7 +184,7 @@ def _fit(
 ) -> RunFolder:
     if run.model.is_file():
         return run
-    train_part, validation_part = _parts(split, samples)
+    train_part, validation_part = learning_parts(split, samples)
     saved = read_json(run.settings)
     size = tuple(saved["canvas"])
     epochs = plan.epochs(len(train_part))
@@ -243,6 +211,7 @@ def _fit(
             train_part,
             batch_size=min(plan.batch_size, len(train_part)),
             augment=Augment.preset(plan.augment),
+            mix=Mix.preset(plan.mix),
             shuffle=True,
             weights=_sampling_weights(train_part, plan),
             seed=plan.seed,
@@ -250,11 +219,12 @@ def _fit(
             initial_epoch=checkpoint.epochs_done,
             **common,
         )
+        validation = make_dataset(validation_part, batch_size=plan.batch_size, one_hot=plan.mix != "none", **common)
         # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
         average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
         model.fit(
             training,
-            validation_data=make_dataset(validation_part, batch_size=plan.batch_size, **common),
+            validation_data=validation,
             validation_freq=_validated_epochs(epochs),
             initial_epoch=checkpoint.epochs_done,
             epochs=epochs,
@@ -274,12 +244,6 @@ def _fit(
     return run
 
 
-def _with_absolute_paths(sample: Sample) -> Sample:
-    """So that the run can be evaluated and resumed from any working folder."""
-    mask = None if sample.mask is None else sample.mask.absolute()
-    return dataclasses.replace(sample, image=sample.image.absolute(), mask=mask)
-
-
 def _new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str, start: str | Path | None) -> keras.Model:
     """Build the task's model, seeded, with the weights that it starts from.
 
@@ -293,30 +257,8 @@ def _new_model(task: Task, plan: Settings, train_part: Samples, *, precision: st
         except TypeError as error:
             raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
         if start is not None:
-            lend_weights(_lender(str(start)), model)
+            lend_weights(open_lender(str(start)), model)
     return model
-
-
-def _warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:
-    """Warn where the network that lends its weights was trained on what this run would judge by."""
-    folder = Path(start)
-    if is_preset(start):
-        if any(sample.id.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
-            warnings.warn(
-                f"start={start!r} was trained on photographs of {find_preset(str(start)).card['data']}. If these are some of "
-                "them, this run's figures will be too good, unless its split is that of the preset's card: read them on other "
-                "data.",
-                stacklevel=3,
-            )
-    elif (folder / "split.json").is_file():
-        known = set(Split.load(folder / "split.json").parts.get("train", ()))
-        judged = {sample.id for name, part in split.apply(samples).items() if name != "train" for sample in part}
-        if known & judged:
-            warnings.warn(
-                f"{folder}: was trained on {len(known & judged)} of the {len(judged)} photographs that validate and test this "
-                "run, whose figures will be too good. Give split=Split.load(...) of that run, or the same data and seed.",
-                stacklevel=3,
-            )
 
 
 def _share_statistics(model: keras.Model) -> None:
@@ -416,43 +358,3 @@ def _predict(model: keras.Model, images: np.ndarray) -> Any:
     if replica_count() > 1:
         return model.predict(images, batch_size=len(images), verbose=0)
     return model.predict_on_batch(images)
-
-
-def _lender(start: str) -> keras.Model:
-    if is_preset(start):
-        return load_preset(start)
-    path = Path(start)
-    return load_model(path / "model.keras" if path.is_dir() else path)
-
-
-def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
-    """Copy the weights of every layer that both models have under one name and with the same shapes.
-
-    Args:
-        lender: Where weights come from.
-        borrower: Where they go; its other layers keep their own.
-
-    Returns:
-        How many layers were copied.
-
-    Raises:
-        ValueError: If no layer fits.
-
-    Examples:
-        >>> from dermaseg.models import build_cnn, build_unet
-        >>> lend_weights(build_unet(filters=(8, 16)), build_cnn(num_classes=2, filters=(8, 16))) > 0
-        True
-    """
-    lent = {layer.name: layer.get_weights() for layer in lender.layers if layer.weights}
-    copied = 0
-    for layer in borrower.layers:
-        weights = lent.get(layer.name, [])
-        if weights and [array.shape for array in weights] == [tuple(own.shape) for own in layer.weights]:
-            layer.set_weights(weights)
-            copied += 1
-    if not copied:
-        raise ValueError(
-            f"start: no layer of {lender.name!r} has the name and shape of one of {borrower.name!r}. "
-            "Build both with the same filters, or leave start out."
-        )
-    return copied

@@ -30,6 +30,7 @@ INTERNAL = (
     "progress",
     "reduction",
     "report_page",
+    "run_data",
 )
 MODULES = tuple(module.name for module in pkgutil.iter_modules(dermaseg.__path__))
 PACKAGES = ("dermaseg", *(f"dermaseg.{name}" for name in MODULES if name not in INTERNAL))

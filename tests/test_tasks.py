@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 
 import keras
@@ -13,7 +14,8 @@ from dermaseg.models import build_cnn, build_unet
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_json
 from dermaseg.tasks import TASKS, Settings, get_task, prior_factors
-from dermaseg.training import _sampling_weights, lend_weights, recalibrate, train
+from dermaseg.training import _sampling_weights, recalibrate, train
+from dermaseg.transfer import lend_weights
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
 
@@ -300,6 +302,39 @@ def test_classes_keep_their_meaning_on_other_data(samples, tmp_path):
     other = samples.relabel({name: "wart" if name == "mel" else name for name in samples.class_names})
     with pytest.raises(DataError, match="'wart' is not one of"):
         evaluate_run(run, data=other)
+
+
+@pytest.mark.parametrize(
+    ("task", "imbalance", "mix"),
+    [("classify-7", "logits", "cutmix"), ("classify-2", "none", "mixup"), ("hybrid", "logits", "cutmix")],
+)
+def test_mixed_photographs_train(samples, tmp_path, task, imbalance, mix):
+    run = train(task, samples, tmp_path / "run", **{**TINY, "steps": 2}, imbalance=imbalance, mix=mix)
+    with run.history.open() as file:
+        (*_, last) = csv.DictReader(file)
+    assert all(np.isfinite(float(value)) for value in last.values() if value)
+    assert evaluate_run(run).figures["accuracy"].count > 0
+
+
+def test_a_hybrid_is_judged_by_what_other_data_know(hybrid, samples):
+    masks_alone = dataclasses.replace(without(samples, labels=range(len(samples)))[:6], class_names=())
+    figures = evaluate_run(hybrid, data=masks_alone).figures
+    assert figures["jaccard"].count == 6
+    assert "accuracy" not in figures
+    classes_alone = evaluate_run(hybrid, data=without(samples, masks=range(len(samples)))[:6]).figures
+    assert classes_alone["accuracy"].count == 6
+    assert "jaccard" not in classes_alone
+    with pytest.raises(DataError, match="no photograph has a mask or a class"):
+        evaluate_run(hybrid, data=without(masks_alone, masks=range(6)))
+
+
+def test_a_classifier_is_judged_on_some_of_its_classes(samples, tmp_path):
+    run = train("classify-7", samples, tmp_path / "run", **{**TINY, "steps": 1})
+    two = samples.filter(lambda sample: samples.class_names[sample.label] in ("mel", "nv"))
+    two = two.with_class_names(("nv", "mel")) if two.class_names != ("nv", "mel") else two
+    report = evaluate_run(run, data=two)
+    assert report.figures["accuracy"].count == len(two)
+    assert {row["true"] for row in report.rows} == {"mel", "nv"}
 
 
 def test_tasks_ask_for_what_they_need(samples):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import callbacks, runs, training
+from dermaseg import callbacks, run_data, runs
 from dermaseg.data import Split, read_samples
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
@@ -281,8 +281,8 @@ def test_copies_of_one_photograph_stay_together_without_any_ids(data, tmp_path):
 
 
 def test_known_lesions_need_no_look_for_copies(data, monkeypatch):
-    monkeypatch.setattr(training, "read_image", None)
-    assert training._duplicates(read_samples(data), None) is None
+    monkeypatch.setattr(run_data, "read_image", None)
+    assert run_data._duplicates(read_samples(data), None) is None
 
 
 def test_steps_become_epochs():

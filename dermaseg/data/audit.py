@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from dermaseg.data.duplicates import near_identical_pairs, thumbnail
-from dermaseg.data.grouping import group_samples
-from dermaseg.data.images import read_image, read_mask_grey
+from dermaseg.data.grouping import copies
+from dermaseg.data.images import cut_mask, read_image, read_mask_grey, same_proportions
 from dermaseg.data.samples import Sample, Samples
 from dermaseg.data.splits import Split
 from dermaseg.errors import DataError
@@ -33,9 +33,10 @@ _SEVERITY: dict[str, Literal["error", "warning"]] = {
     "two classes": "error",
     "leaking lesion": "error",
     "leaking image": "error",
-    "mask size": "error",
+    "mask proportions": "error",
     "identical images": "warning",
     "near-identical images": "warning",
+    "mask size": "warning",
     "empty mask": "warning",
     "full mask": "warning",
     "grey mask": "warning",
@@ -133,8 +134,9 @@ def audit_samples(
     """Read every photograph and mask of a table once, and list all that is wrong.
 
     Looks for files that are missing or can't be read; lesions, patients and pictures in two parts of a split; one
-    picture in two classes; copies; masks of another size than their photograph, empty, full or with values between
-    background and lesion; and tiny photographs. Two photographs of one lesion may be near-identical without fault.
+    picture in two classes; copies; masks of another size or other proportions than their photograph, empty, full or with
+    values between background and lesion; and tiny photographs. Two photographs of one lesion may be near-identical without
+    fault.
 
     Args:
         samples: The table.
@@ -206,9 +208,10 @@ def _mask_faults(sample: Sample, image_size: tuple[int, int] | None) -> Iterator
         return
     if image_size is not None and grey.shape != image_size:
         height, width = grey.shape
-        yield "mask size", f"{sample.mask} is {width} by {height} pixels, its image {image_size[1]} by {image_size[0]}."
+        kind = "mask size" if same_proportions(grey.shape, image_size) else "mask proportions"
+        yield kind, f"{sample.mask} is {width} by {height} pixels, its image {image_size[1]} by {image_size[0]}."
     values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
-    lesion = grey > (0 if values[-1] <= 1 else 127)  # the rule of read_mask
+    lesion = cut_mask(grey)
     if not lesion.any():
         yield "empty mask", f"{sample.mask} has no lesion: its values go from {values[0]} to {values[-1]}."
     elif lesion.all():
@@ -251,28 +254,19 @@ def _leaking_lesions(samples: Samples, part_of: dict[str, str]) -> Iterator[Find
 
 def _faulty_duplicates(samples: Samples, identical: _Pairs, alike: _Pairs, part_of: dict[str, str]) -> Iterator[Finding]:
     """Judge the copies: each set once for its classes and its parts, each pair that is alike once for itself."""
+    for same in copies(samples, identical):
+        yield _finding("identical images", same.ids, f"the same pixels: {', '.join(same.ids)}.")
     by_id = {sample.id: sample for sample in samples}
-    plain = samples.map(lambda sample: Sample(sample.id, sample.image))
-    for ids in _sets(plain, identical):
-        yield _finding("identical images", ids, f"the same pixels: {', '.join(ids)}.")
     for first, second in alike:
         lesion = by_id[first].lesion_id
         if lesion is None or lesion != by_id[second].lesion_id:
             yield _finding("near-identical images", (first, second), f"the same picture but for details: {first}, {second}.")
-    for ids in _sets(plain, [*identical, *alike]):
-        labels = [by_id[name].label for name in ids]
-        if classes := _several(samples.class_names[label] for label in labels if label is not None):
+    for same in copies(samples, [*identical, *alike]):
+        ids = same.ids
+        if classes := _several(samples.class_names[sample.label] for sample in same if sample.label is not None):
             yield _finding("two classes", ids, f"one picture is {classes}: {', '.join(ids)}.")
         if parts := _several(part_of[name] for name in ids if name in part_of):
             yield _finding("leaking image", ids, f"one picture stands in {parts}: {', '.join(ids)}.")
-
-
-def _sets(samples: Samples, pairs: _Pairs) -> list[list[str]]:
-    """Join pairs to sets of ids."""
-    members: dict[int, list[str]] = defaultdict(list)
-    for name, group in zip(samples.ids, group_samples(samples, pairs), strict=True):
-        members[group].append(name)
-    return [ids for ids in members.values() if len(ids) > 1]
 
 
 def _several(names: Iterable[str]) -> str:

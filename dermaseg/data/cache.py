@@ -21,14 +21,13 @@ from typing import Literal
 
 import numpy as np
 
-from dermaseg.data.images import read_image, read_mask, resize_image, resize_mask
+from dermaseg.data.images import read_image, read_mask_at, resize_image
 from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
 
 __all__ = ["PixelCache", "decode", "decode_all"]
 
 _LAYOUT = 1  # part of the key: a new way to decode or store must not find the old files
-_ASPECT_TOLERANCE = 0.02
 
 Masks = bool | Literal["where known"]
 
@@ -145,14 +144,8 @@ def decode(sample: Sample, *, size: tuple[int, int], masks: Masks) -> tuple[np.n
         if masks == "where known":
             return resize_image(image, size), np.zeros(size, np.uint8)
         raise DataError(f"Sample {sample.id!r} has no mask. Keep samples.with_masks(), or ask for another target.")
-    mask = read_mask(sample.mask)
-    aspects = [array.shape[1] / array.shape[0] for array in (image, mask)]
-    if abs(aspects[0] / aspects[1] - 1) > _ASPECT_TOLERANCE:
-        raise DataError(
-            f"{sample.mask} is {mask.shape[1]} by {mask.shape[0]} pixels and does not have the proportions of "
-            f"{sample.image}. It may be the mask of another photograph."
-        )
-    return resize_image(image, size), resize_mask(mask, size)
+    mask = read_mask_at(sample.mask, size, photograph_size=image.shape[:2])
+    return resize_image(image, size), mask
 
 
 def decode_all(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
 
-from dermaseg.data.samples import Samples
+from dermaseg.data.samples import Sample, Samples
 from dermaseg.errors import DataError
 
-__all__ = ["deal_groups", "group_samples"]
+__all__ = ["copies", "deal_groups", "group_samples"]
 
 
 def group_samples(samples: Samples, duplicates: Iterable[tuple[str, str]] | None = None) -> np.ndarray:
@@ -47,6 +48,23 @@ def group_samples(samples: Samples, duplicates: Iterable[tuple[str, str]] | None
     graph = coo_array((np.ones(len(edges), dtype=bool), tuple(ends)), shape=(len(samples), len(samples)))
     _, component = connected_components(graph, directed=False)
     return _by_appearance(component)
+
+
+def copies(samples: Samples, duplicates: Iterable[tuple[str, str]]) -> list[Samples]:
+    """Join pairs of copies to the sets of photographs that show one picture, whatever lesions they are said to be of.
+
+    Args:
+        samples: The table.
+        duplicates: As for `group_samples`.
+
+    Returns:
+        One table for each picture that stands in `samples` more than once.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    plain = samples.map(lambda sample: Sample(sample.id, sample.image))
+    for row, group in enumerate(group_samples(plain, duplicates)):
+        members[group].append(row)
+    return [samples.select(rows) for rows in members.values() if len(rows) > 1]
 
 
 def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:

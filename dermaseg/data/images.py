@@ -27,10 +27,22 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dermaseg.errors import DataError
 
-__all__ = ["convert_image", "image_size", "read_image", "read_mask", "read_mask_grey", "resize_image", "resize_mask"]
+__all__ = [
+    "convert_image",
+    "cut_mask",
+    "image_size",
+    "read_image",
+    "read_mask",
+    "read_mask_at",
+    "read_mask_grey",
+    "resize_image",
+    "resize_mask",
+    "same_proportions",
+]
 
 _FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_ASPECT_TOLERANCE = 0.02
 
 
 def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -96,10 +108,54 @@ def read_mask(path: str | Path) -> np.ndarray:
     Raises:
         DataError: As `read_image` does.
     """
-    grey = read_mask_grey(path)
+    return cut_mask(read_mask_grey(path))
+
+
+def read_mask_at(path: str | Path, size: tuple[int, int], *, photograph_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read a lesion mask at the size of its photograph, whatever size it was saved at.
+
+    Args:
+        path: As for `read_mask`.
+        size: `(height, width)` wanted, in pixels.
+        photograph_size: `(height, width)` of the photograph, where `size` is not that.
+
+    Returns:
+        Array of shape `size`, uint8, 1 on the lesion.
+
+    Raises:
+        DataError: As `read_mask` does, or if the mask does not have the proportions of its photograph.
+    """
+    mask, (height, width) = read_mask(path), photograph_size or size
+    if not same_proportions(mask.shape, (height, width)):
+        raise DataError(
+            f"{path} is {mask.shape[1]} by {mask.shape[0]} pixels and does not have the proportions of its photograph, "
+            f"{width} by {height}. It may be the mask of another photograph."
+        )
+    return mask if mask.shape == size else resize_mask(mask, size)
+
+
+def cut_mask(grey: np.ndarray) -> np.ndarray:
+    """Cut the grey values of a mask into zeros and ones, by the rule at the top of this module.
+
+    Args:
+        grey: Shape `(height, width)`, uint8, as `read_mask_grey` returns it.
+
+    Returns:
+        Array of the same shape, uint8, 1 on the lesion.
+    """
     if 1 < grey.max() <= 127 and len(np.unique(grey)) == 2 and not grey.min():
         return (grey > 0).astype(np.uint8)  # 0 and the number of a class, as label editors write it
     return grey if grey.max() <= 1 else (grey > 127).astype(np.uint8)
+
+
+def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Tell whether two pictures, by their height and width, have one aspect, give or take 2 % for rounding.
+
+    Examples:
+        >>> same_proportions((450, 600), (225, 300)), same_proportions((450, 600), (600, 450))
+        (True, False)
+    """
+    return abs(first[1] * second[0] / (first[0] * second[1]) - 1) <= _ASPECT_TOLERANCE
 
 
 def read_mask_grey(path: str | Path) -> np.ndarray:

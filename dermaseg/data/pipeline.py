@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dermaseg.data.cache import Masks, PixelCache, decode_all
+from dermaseg.data.mix import Mix
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
@@ -35,6 +36,8 @@ def make_dataset(
     batch_size: int,
     target: Target = "mask",
     augment: Augmentation | None = None,
+    mix: Mix | None = None,
+    one_hot: bool = False,
     shuffle: bool = False,
     weights: np.ndarray | None = None,
     drop_remainder: bool = False,
@@ -60,6 +63,9 @@ def make_dataset(
             target and 0 for a missing one, whose place holds an empty mask or class 0.
         augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
             need it, changes no pixel.
+        mix: Mixes photographs of a batch, with their masks and classes, after `augment`; labels are then the shares of the
+            classes, `(batch, classes)`. With missing targets only photographs that have the same ones are mixed.
+        one_hot: Labels are float32 `(batch, classes)` without mixing too: what the validation beside a mixed training needs.
         shuffle: Draw a new order each epoch.
         weights: Shape `(samples,)`, not negative: how likely each sample is to be drawn, with replacement, to balance
             classes. Needs `shuffle`. One epoch still draws as many samples as there are.
@@ -87,7 +93,11 @@ def make_dataset(
         )
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
+    if mix is not None and target is None:
+        raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
     labels, known = _labels(samples, target), _known(samples, target)
+    if labels is not None and (one_hot or mix is not None):
+        labels = np.eye(samples.num_classes, dtype=np.float32)[labels]
     size = _pair(size)
     batches = _Batches(
         cache=PixelCache(samples, size=size, masks=_masks(target), folder=cache_dir, progress=progress),
@@ -97,6 +107,7 @@ def make_dataset(
         count=len(samples),
         batch_size=batch_size,
         augment=augment,
+        mix=mix,
         shuffle=shuffle,
         probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
         drop_remainder=drop_remainder,
@@ -143,6 +154,7 @@ class _Batches:
     count: int
     batch_size: int
     augment: Augmentation | None
+    mix: Mix | None
     shuffle: bool
     probabilities: np.ndarray | None
     drop_remainder: bool
@@ -168,11 +180,14 @@ class _Batches:
     def read(self, epoch: int, batch: int) -> Any:
         positions = self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         images, masks = self.cache.read(positions)
-        if self.augment is not None:
-            # The order took 0 in the batch's place.
-            images, masks = self.augment(images, masks, rng=np.random.default_rng((self.seed, epoch, batch + 1)))
         labels = None if self.labels is None else self.labels[positions]
         known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
+        rng = np.random.default_rng((self.seed, epoch, batch + 1))  # the order took 0 in the batch's place
+        if self.augment is not None:
+            images, masks = self.augment(images, masks, rng=rng)
+        if self.mix is not None:
+            kinds = None if known is None else known["mask"] + 2 * known["label"]
+            images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
         return _arrange(images, masks, labels, known, self.target)
 
 

@@ -217,7 +217,10 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
     for row, sample in enumerate(samples):
         part = sample.metadata.get("part", "")
         if part not in rows:
-            raise DataError(f"{sample.id}: the part is {part!r}, not one of {', '.join(rows)}. Use split_samples instead.")
+            raise DataError(
+                f"{samples.source or 'samples'}: {sample.id} is in the part {part!r}, not in one of {', '.join(rows)}. "
+                "Split the data at random."
+            )
         rows[part].append(row)
     groups, kept_together = _groups(samples, "auto", duplicates)
     held_out = np.unique(groups[rows["validation"] + rows["test"]])
@@ -231,7 +234,7 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
         )
     kept = [row for row, leaks in zip(rows["train"], shared, strict=True) if not leaks]
     if not kept:
-        raise DataError(f"{samples.source or 'samples'}: no photograph is left for training. Use split_samples instead.")
+        raise DataError(f"{samples.source or 'samples'}: no photograph is left for training. Split the data at random.")
     rows["train"] = kept
     parts = {name: tuple(samples.ids[row] for row in members) for name, members in rows.items() if members}
     if "validation" not in parts:

@@ -153,9 +153,10 @@ def test_files_that_cannot_be_read_are_named(make, tmp_path):
 @pytest.mark.parametrize(
     ("mask", "kind", "message"),
     [
-        (DISC[:100], "mask size", "is 128 by 100 pixels, its image 128 by 128"),
+        (DISC[:100], "mask proportions", "is 128 by 100 pixels, its image 128 by 128"),
+        (DISC[::2, ::2], "mask size", "is 64 by 64 pixels, its image 128 by 128"),
         (np.zeros((128, 128), np.uint8), "empty mask", "no lesion"),
-        (np.where(DISC, 2, 0).astype(np.uint8), "empty mask", "values go from 0 to 2"),
+        (np.full((128, 128), 2, np.uint8), "empty mask", "values go from 2 to 2"),
         (np.full((128, 128), 255, np.uint8), "full mask", "edge to edge"),
         (np.full((128, 128), 1, np.uint8), "full mask", "edge to edge"),
         (np.where(np.arange(128) == 64, 128, DISC).astype(np.uint8), "grey mask", "3 values; 128 pixels lie between"),
@@ -167,7 +168,7 @@ def test_faults_of_masks(make, mask, kind, message):
     assert message in report.findings[0].message
 
 
-@pytest.mark.parametrize("mask", [DISC, DISC // 255, 255 - DISC])
+@pytest.mark.parametrize("mask", [DISC, DISC // 255, 255 - DISC, DISC // 100])
 def test_two_valued_masks_are_right(make, mask):
     assert not audit(make("a", photograph(0), mask)).findings
 

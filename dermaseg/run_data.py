@@ -1,0 +1,128 @@
+"""Which photographs a run works on, and which of them train, validate and test."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from dermaseg.data import Split, official_split, read_samples, split_samples
+from dermaseg.data.duplicates import near_identical_pairs, thumbnail
+from dermaseg.data.grouping import copies
+from dermaseg.data.images import read_image
+from dermaseg.data.samples import Sample, Samples
+from dermaseg.errors import DataError
+from dermaseg.runs import RunFolder, read_json
+from dermaseg.tasks import get_task
+
+__all__ = ["draw_split", "learning_parts", "load_samples", "with_absolute_paths"]
+
+Progress = Callable[[int, int], None]
+
+_LOOK_PX = (128, 128)  # four times a thumbnail's side: JPEGs decode in a fraction of the time, and the thumbnails are alike
+
+
+def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
+    """Return the samples that a run's task works on: the run's own, or those of another folder or table.
+
+    Other data need not be enough to train the task: masks without classes do for a hybrid, and so do some of its classes.
+
+    Args:
+        run: The run.
+        data: None for the run's own; else a folder or a table.
+
+    Raises:
+        DataError: If no sample has what the task predicts, or one is of a class that the run does not know.
+    """
+    if data is None:
+        return Samples.load(run.samples)
+    saved = read_json(run.settings)
+    task = get_task(saved["task"])
+    samples = task.select(data if isinstance(data, Samples) else read_samples(data))
+    if not len(samples):
+        lacks = {"mask": "a mask", "label": "a class", "both": "a mask or a class"}[task.target]
+        raise DataError(f"{samples.source or 'data'}: no photograph has {lacks} to compare with.")
+    return samples if task.target == "mask" else samples.with_class_names(saved["class_names"])
+
+
+def draw_split(
+    samples: Samples, kind: str, *, seed: int, by_class: bool, progress: Progress | None = None
+) -> tuple[Samples, Split]:
+    """Split a table, with copies of one picture in one part.
+
+    Args:
+        samples: The table.
+        kind: `"random"` or `"official"`, as for `dermaseg.train`.
+        seed: Of the drawing.
+        by_class: Leave out pictures whose copies stand in two classes.
+        progress: Called with (done, all) while photographs are compared, where it takes that to know the copies.
+
+    Raises:
+        DataError: If the table is too small, or came without official parts.
+        ValueError: If the kind is not known.
+
+    Returns:
+        The photographs that are left, and their split.
+    """
+    duplicates = _duplicates(samples, progress)
+    if by_class:
+        samples = _without_contradictions(samples, duplicates or ())
+    if kind == "random":
+        return samples, split_samples(samples, seed=seed, duplicates=duplicates)
+    if kind != "official":
+        raise ValueError(f"split must be 'random', 'official' or a Split, got {kind!r}.")
+    if not any(sample.metadata.get("part") == "test" for sample in samples):
+        raise DataError(f"{samples.source or 'data'}: did not come with a test part (Test/ beside Train/). Use split='random'.")
+    return samples, official_split(samples, seed=seed, duplicates=duplicates)
+
+
+def learning_parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:
+    """Return the part that trains and the part that validates.
+
+    Raises:
+        DataError: If one of them is missing.
+    """
+    parts = split.apply(samples)
+    for name in ("train", "validation"):
+        if not len(parts.get(name, ())):
+            raise DataError(f"the split has no {name} part. It needs a train and a validation part.")
+    return parts["train"], parts["validation"]
+
+
+def with_absolute_paths(sample: Sample) -> Sample:
+    """So that the run can be evaluated and resumed from any working folder."""
+    mask = None if sample.mask is None else sample.mask.absolute()
+    return dataclasses.replace(sample, image=sample.image.absolute(), mask=mask)
+
+
+def _duplicates(samples: Samples, progress: Progress | None) -> list[tuple[str, str]] | None:
+    """Return the pairs of ids of one picture, or None where every photograph says its lesion or its patient."""
+    if all(sample.lesion_id is not None or sample.patient_id is not None for sample in samples):
+        return None
+    thumbnails = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for small in pool.map(lambda sample: thumbnail(read_image(sample.image, min_size=_LOOK_PX)), samples):
+            thumbnails.append(small)
+            if progress is not None:
+                progress(len(thumbnails), len(samples))
+    ids = samples.ids
+    return [(ids[first], ids[second]) for first, second in near_identical_pairs(np.stack(thumbnails))]
+
+
+def _without_contradictions(samples: Samples, duplicates: Iterable[tuple[str, str]]) -> Samples:
+    """Leave out every copy of a picture that stands in two classes."""
+    doubted = [same for same in copies(samples, duplicates) if len(set(same.with_labels().labels.tolist())) > 1]
+    if not doubted:
+        return samples
+    left_out = {key for same in doubted for key in same.ids}
+    warnings.warn(
+        f"{samples.source or 'data'}: left out {len(left_out)} of {len(samples)} photographs, copies of {len(doubted)} "
+        f"pictures that stand in two classes each, first {' and '.join(doubted[0].ids[:2])}. `dermaseg audit` lists them.",
+        stacklevel=4,
+    )
+    return samples.filter(lambda sample: sample.id not in left_out)

@@ -1,0 +1,83 @@
+"""Which photographs train, validate and test: official parts, pictures in two classes, masks of another size."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dermaseg.data import Split, make_synthetic, read_mask, read_samples
+from dermaseg.errors import DataError
+from dermaseg.evaluation import evaluate, evaluate_run
+from dermaseg.models import build_unet
+from dermaseg.prediction import Predictor
+from dermaseg.run_data import draw_split
+from dermaseg.runs import read_json
+from dermaseg.training import train
+
+TINY = {"size": 32, "batch_size": 4, "steps": 2, "precision": "float32", "model": {"filters": (8, 16)}}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*say neither lesion nor patient:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    make_synthetic(folder, count=42, size=(48, 64), seed=4)
+    return read_samples(folder)
+
+
+@pytest.fixture
+def class_folders(drawn, tmp_path):
+    """Train/ and Test/ with a folder a class; one training photograph stands in a second class too."""
+    for index, sample in enumerate(drawn):
+        part, name = ("Test" if index % 4 == 0 else "Train"), ("naevus", "other")[index % 2]
+        (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / part / name / sample.image.name).write_bytes(sample.image.read_bytes())
+    copied = next((tmp_path / "Train" / "naevus").iterdir())
+    (tmp_path / "Train" / "other" / "copy.jpg").write_bytes(copied.read_bytes())
+    return tmp_path
+
+
+def test_the_official_test_part_is_kept_and_pictures_in_two_classes_are_left_out(class_folders):
+    samples = read_samples(class_folders)
+    with pytest.warns(UserWarning, match=r"left out 2 of 43 photographs, copies of 1 picture"):
+        left, split = draw_split(samples, "official", seed=0, by_class=True)
+    assert not any("copy" in name for name in left.ids)
+    assert len(left) == 41
+    test = split.apply(left)["test"]
+    assert {sample.metadata["part"] for sample in test} == {"test"}
+    assert len(test) == sum(sample.metadata["part"] == "test" for sample in left)
+    kept, _ = draw_split(samples, "random", seed=0, by_class=False)
+    assert kept == samples
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_run_is_trained_on_the_official_parts(class_folders, tmp_path_factory):
+    run = train("classify", class_folders, tmp_path_factory.mktemp("run") / "run", split="official", **TINY)
+    report = evaluate_run(run)
+    official = {sample.id for sample in read_samples(class_folders) if sample.metadata["part"] == "test"}
+    assert {row["id"] for row in report.rows} == official
+    assert read_json(run.settings)["split"] == Split.load(run.split).fingerprint
+
+
+def test_official_parts_must_be_there(drawn):
+    with pytest.raises(DataError, match="did not come with a test part"):
+        draw_split(drawn, "official", seed=0, by_class=True)
+    with pytest.raises(ValueError, match="split must be 'random', 'official' or a Split, got 'mine'"):
+        draw_split(drawn, "mine", seed=0, by_class=True)
+
+
+def test_a_mask_of_another_size_counts_and_one_of_another_shape_is_refused(drawn, tmp_path):
+    def resized(sample, size):
+        path = tmp_path / f"{size[0]}-{sample.mask.name}"
+        Image.fromarray(read_mask(sample.mask) * np.uint8(255)).resize(size, Image.Resampling.BILINEAR).save(path)
+        return dataclasses.replace(sample, mask=path)
+
+    some = drawn[:6]
+    predictor = Predictor(build_unet(filters=(8, 16)), size=32)
+    own = evaluate(predictor, some, subgroups=()).figures["jaccard"].value
+    halved = evaluate(predictor, some.map(lambda sample: resized(sample, (32, 24))), subgroups=()).figures["jaccard"].value
+    assert halved == pytest.approx(own, abs=0.03)
+    with pytest.raises(DataError, match=r"32-.*png is 32 by 32 pixels and does not have the proportions .* 64 by 48"):
+        evaluate(predictor, some.map(lambda sample: resized(sample, (32, 32))), subgroups=())
