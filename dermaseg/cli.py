@@ -240,6 +240,16 @@ def _add_predict_arguments(predict: argparse.ArgumentParser) -> None:
         "--threshold", type=float, help="probability above which a pixel is lesion (default: the model's own, or 0.5)"
     )
     _add_tta(predict)
+    predict.add_argument(
+        "--dropout-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="mean over N predictions with dropout left on, of a Keras model that has some (default: %(default)s, one without)",
+    )
+    predict.add_argument(
+        "--mm-per-px", type=float, metavar="MM", help="millimetres a pixel of the photographs, for sizes in millimetres"
+    )
     predict.add_argument("--largest-component", action="store_true", help="keep the largest region of each mask alone")
     predict.add_argument("--fill-holes", action="store_true", help="fill holes in each mask")
     predict.add_argument(

@@ -102,7 +102,7 @@ def predict(options: argparse.Namespace) -> int:
     from dermaseg.progress import counting
 
     model, given_photos = _model_and_photos(options.paths)
-    if _needs_keras(model):
+    if options.dropout_samples or _needs_keras(model):
         load_backend_quietly()
     found = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
     photos = list(dict.fromkeys(found))
@@ -112,6 +112,8 @@ def predict(options: argparse.Namespace) -> int:
         size=options.size,
         threshold=options.threshold,
         tta=options.tta,
+        dropout_samples=options.dropout_samples,
+        mm_per_px=options.mm_per_px,
         largest_component=options.largest_component,
         fill_holes=options.fill_holes,
     )
@@ -134,7 +136,7 @@ def predict(options: argparse.Namespace) -> int:
     if done:
         shown = options.output / ("predictions.html" if options.page else "predictions.csv")
         left_out = f" {failed} of {len(photos)} photographs could not be read." if failed else ""
-        say(f"Look at {shown}; all else lies beside it.{left_out}")
+        say(f"Look at {shown}; all else lies beside it.{left_out} {NOT_A_DIAGNOSIS}")
     return USER_ERROR if failed else 0
 
 
@@ -295,3 +297,4 @@ def _print_report(report: Any) -> None:
     print(report.title)
     for name, interval in report.figures.items():
         print(f"  {name:24} {interval}")
+    say(NOT_A_DIAGNOSIS)

@@ -205,7 +205,7 @@ def asymmetry(mask: np.ndarray) -> tuple[float, float]:
     from scipy import ndimage
 
     inside = np.pad(_lesion(mask), 1)  # mirror images on the very edge must not fall off by their last digit
-    rows, columns = (axis.astype(float) for axis in np.nonzero(inside))
+    rows, columns = np.nonzero(inside)
     if len(rows) < MIN_SHAPE_AREA_PX:
         return math.nan, math.nan
     # Sums of integers are exact: equal moments stay equal, and a turned or mirrored lesion gets the turned axes.
@@ -423,8 +423,8 @@ def _shares(pixels: np.ndarray, lightness: float, palette: Mapping[str, tuple[fl
     if not len(pixels):
         return dict.fromkeys(palette, math.nan)
     references = np.array(list(palette.values()), np.float32)
-    # |p - r|^2 without |p|^2, which is the same for every reference r.
-    distances = (references**2).sum(axis=1) - 2 * pixels @ references.T
+    # |p - r|^2 without |p|^2, which is the same for every reference r; einsum, for BLAS would start threads for so little.
+    distances = (references**2).sum(axis=1) - 2 * np.einsum("pc,rc->pr", pixels, references)
     if "white" in palette:
         distances[pixels[:, 0] <= lightness, list(palette).index("white")] = math.inf
     counts = np.bincount(distances.argmin(axis=1), minlength=len(palette))
