@@ -53,10 +53,9 @@ MIN_SKIN_SHARE = 0.01  # of the picture, for a tone: fewer pixels are a rim of s
 _GREY = np.arange(256) / 255
 _LINEAR = np.where(_GREY > 0.04045, ((_GREY + 0.055) / 1.055) ** 2.4, _GREY / 12.92).astype(np.float32)  # IEC 61966-2-1
 # From linear RGB to XYZ as shares of the white of D65.
-_XYZ = (
-    np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]], np.float32)
-    / np.array([[0.95047], [1.0], [1.08883]], np.float32)
-)
+_XYZ = np.array(
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]], np.float32
+) / np.array([[0.95047], [1.0], [1.08883]], np.float32)
 _MARGIN = 0.05  # of the shorter side: experts' outlines differ by about as much
 _MIDDLE = 0.35  # of the shorter side: the radius about the middle that is left out where no mask says where the lesion is
 _GLARE = 250  # grey levels, in all three channels

@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             "Train a task on a folder of photographs, then evaluate it on the held-out test part.",
             "dermaseg train segment --data ham10000 --output run",
             "dermaseg train classify --data clinic --output classes --start run --imbalance sampling",
+            "dermaseg train hybrid --data masks_only --data diagnoses_only --output both",
             "dermaseg train --resume run",
         )
     )
@@ -187,7 +188,13 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
         default="segment",
         help="what to learn, as `dermaseg tasks` (default: %(default)s)",
     )
-    train.add_argument("--data", type=Path, metavar="DIR", help="folder of photographs, masks and tables")
+    train.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="folder of photographs, masks and tables; of several, each named by a --data of its own, all are joined",
+    )
     train.add_argument("--output", type=Path, metavar="RUN", help="run folder to make")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run instead")
     train.add_argument("--start", metavar="MODEL", help="run, model or preset whose weights to start from, where layers fit")

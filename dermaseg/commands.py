@@ -21,6 +21,7 @@ from dermaseg.prediction import NOT_A_DIAGNOSIS, Photo
 from dermaseg.tasks import TASKS, Settings
 
 if TYPE_CHECKING:
+    from dermaseg.data import Samples
     from dermaseg.pretrained import Preset
 
 __all__ = ["DEMO_STEPS", "USER_ERROR", "audit", "demo", "evaluate", "export", "predict", "presets", "tasks", "train"]
@@ -64,11 +65,11 @@ def train(options: argparse.Namespace) -> None:
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
-            run = training.resume(options.resume, data=options.data, callbacks=[shown], on_decode=decoded)
+            run = training.resume(options.resume, data=_read(options.data), callbacks=[shown], on_decode=decoded)
         else:
             run = training.train(
                 options.task,
-                options.data,
+                _read(options.data),
                 options.output,
                 start=options.start,
                 callbacks=[shown],
@@ -79,6 +80,17 @@ def train(options: argparse.Namespace) -> None:
         report = evaluate_run(run, on_image=scored)
     _print_report(report)
     say(f"Look at {run.path / 'report.html'}.")
+
+
+def _read(folders: Sequence[Path] | None) -> Path | Samples | None:
+    """Join the tables of several folders; a class keeps its name, and a photograph that two of them have is an error."""
+    from dermaseg.data import Samples, read_samples
+
+    if folders is None or len(folders) == 1:
+        return folders[0] if folders else None
+    tables = [read_samples(folder) for folder in folders]
+    names = tuple(dict.fromkeys(name for table in tables for name in table.class_names))
+    return Samples.concatenate(table.with_class_names(names) for table in tables)
 
 
 def evaluate(options: argparse.Namespace) -> None:
