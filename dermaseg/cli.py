@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
             "Train a task on a folder of photographs, then evaluate it on the held-out test part.",
             "dermaseg train segment --data ham10000 --output run",
             "dermaseg train classify --data clinic --output classes --start run --imbalance sampling",
+            "dermaseg train hybrid --data masks_only --data diagnoses_only --output both",
             "dermaseg train --resume run",
         )
     )
@@ -189,7 +190,13 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
         default="segment",
         help="what to learn, as `dermaseg tasks` (default: %(default)s)",
     )
-    train.add_argument("--data", type=Path, metavar="DIR", help="folder of photographs, masks and tables")
+    train.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="folder of photographs, masks and tables; of several, each named by a --data of its own, all are joined",
+    )
     train.add_argument("--output", type=Path, metavar="RUN", help="run folder to make")
     train.add_argument("--resume", type=Path, metavar="RUN", help="go on with an interrupted run instead")
     train.add_argument(
@@ -248,6 +255,16 @@ def _add_predict_arguments(predict: argparse.ArgumentParser) -> None:
         "--threshold", type=float, help="probability above which a pixel is lesion (default: the model's own, or 0.5)"
     )
     _add_tta(predict)
+    predict.add_argument(
+        "--dropout-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="mean over N predictions with dropout left on, of a Keras model that has some (default: %(default)s, one without)",
+    )
+    predict.add_argument(
+        "--mm-per-px", type=float, metavar="MM", help="millimetres a pixel of the photographs, for sizes in millimetres"
+    )
     predict.add_argument("--largest-component", action="store_true", help="keep the largest region of each mask alone")
     predict.add_argument("--fill-holes", action="store_true", help="fill holes in each mask")
     predict.add_argument(

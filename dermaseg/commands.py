@@ -21,6 +21,7 @@ from dermaseg.prediction import NOT_A_DIAGNOSIS, Photo
 from dermaseg.tasks import TASKS, Settings
 
 if TYPE_CHECKING:
+    from dermaseg.data import Samples
     from dermaseg.pretrained import Preset
 
 __all__ = ["DEMO_STEPS", "USER_ERROR", "audit", "demo", "evaluate", "export", "predict", "presets", "tasks", "train"]
@@ -66,11 +67,11 @@ def train(options: argparse.Namespace) -> None:
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
-            run = training.resume(options.resume, data=options.data, callbacks=[shown], on_decode=decoded)
+            run = training.resume(options.resume, data=_read(options.data), callbacks=[shown], on_decode=decoded)
         else:
             run = training.train(
                 options.task,
-                options.data,
+                _read(options.data),
                 options.output,
                 callbacks=[shown],
                 on_decode=decoded,
@@ -81,6 +82,17 @@ def train(options: argparse.Namespace) -> None:
         report = evaluate_run(run, on_image=scored)
     _print_report(report)
     say(f"Look at {run.path / 'report.html'}.")
+
+
+def _read(folders: Sequence[Path] | None) -> Path | Samples | None:
+    """Join the tables of several folders; a class keeps its name, and a photograph that two of them have is an error."""
+    from dermaseg.data import Samples, read_samples
+
+    if folders is None or len(folders) == 1:
+        return folders[0] if folders else None
+    tables = [read_samples(folder) for folder in folders]
+    names = tuple(dict.fromkeys(name for table in tables for name in table.class_names))
+    return Samples.concatenate(table.with_class_names(names) for table in tables)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -104,7 +116,7 @@ def predict(options: argparse.Namespace) -> int:
     from dermaseg.progress import counting
 
     model, given_photos = _model_and_photos(options.paths)
-    if _needs_keras(model):
+    if options.dropout_samples or _needs_keras(model):
         load_backend_quietly()
     found = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
     photos = list(dict.fromkeys(found))
@@ -114,6 +126,8 @@ def predict(options: argparse.Namespace) -> int:
         size=options.size,
         threshold=options.threshold,
         tta=options.tta,
+        dropout_samples=options.dropout_samples,
+        mm_per_px=options.mm_per_px,
         largest_component=options.largest_component,
         fill_holes=options.fill_holes,
     )
@@ -136,7 +150,7 @@ def predict(options: argparse.Namespace) -> int:
     if done:
         shown = options.output / ("predictions.html" if options.page else "predictions.csv")
         left_out = f" {failed} of {len(photos)} photographs could not be read." if failed else ""
-        say(f"Look at {shown}; all else lies beside it.{left_out}")
+        say(f"Look at {shown}; all else lies beside it.{left_out} {NOT_A_DIAGNOSIS}")
     return USER_ERROR if failed else 0
 
 
@@ -297,3 +311,4 @@ def _print_report(report: Any) -> None:
     print(report.title)
     for name, interval in report.figures.items():
         print(f"  {name:24} {interval}")
+    say(NOT_A_DIAGNOSIS)

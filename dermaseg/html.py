@@ -10,11 +10,12 @@ by a content security policy, so that a slip in here could still not reach out.
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from dermaseg.runs import write_atomically
+from dermaseg.runs import stream_text, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -225,6 +226,27 @@ class Page:
         # A file name that is no UTF-8 reaches Python with surrogates, which can't be written.
         write_atomically(Path(path), lambda unfinished: unfinished.write_text(text, encoding="utf-8", errors="replace"))
 
+    @contextlib.contextmanager
+    def stream_cards(self, path: str | Path, *, max_px: int = 640) -> Iterator[Callable[[Card], None]]:
+        """Write the page with a grid of cards at its end, each as it comes, so that none stays in memory.
+
+        The page is closed and takes its name when the block ends, also by an error or an interrupt.
+
+        Args:
+            path: The file to make or replace.
+            max_px: As for `cards`.
+
+        Yields:
+            A function that adds a card; it raises what `cards` raises.
+        """
+        head, tail = self.to_html().split(_END)
+        with stream_text(Path(path)) as file:
+            file.write(f'{head}<div class="cards">')
+            try:
+                yield lambda card: print(_card(card, max_px), file=file)
+            finally:
+                file.write(f"</div>{_END}{tail}")
+
 
 def _card(card: Card, max_px: int) -> str:
     if card.captions and len(card.captions) != len(card.pictures):
@@ -344,6 +366,7 @@ def _is_numeric(values: Sequence[Any]) -> bool:
     return bool(known) and all(re.match(r"[+-]?[\d.,]+\s*(%|$|\[|±)|nan$", str(value).strip()) for value in known)
 
 
+_END = "\n</main>"
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="$language">
 <head>

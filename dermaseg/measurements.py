@@ -10,23 +10,30 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dermaseg.artefacts import (
-    MIN_SKIN_SHARE,
     bare_skin,
     check_image,
     check_mask,
     check_plane,
     hair_pixels,
+    lab_pixels,
+    skin_colour,
     skin_tone_group,
     tone,
 )
+from dermaseg.data.geometry import fit_area
+from dermaseg.data.images import resize_image, resize_mask
+
+if TYPE_CHECKING:
+    from scipy.spatial import ConvexHull
 
 __all__ = [
     "COLOUR_SHARE",
+    "COLOUR_SIDE_PX",
     "DERMOSCOPIC_COLOURS",
     "MIN_SHAPE_AREA_PX",
     "LesionMeasurements",
@@ -52,6 +59,11 @@ DERMOSCOPIC_COLOURS: Mapping[str, tuple[float, float, float]] = {
 
 COLOUR_SHARE = 0.05
 """A colour counts as present from this share of the lesion on, as in Ali, Li and O'Shea (2020)."""
+
+COLOUR_SIDE_PX = 520
+"""`measure_lesion` looks for hairs, colours and skin tone on a copy with at most the area of a square of this side.
+
+It is that of 600 by 450 pixels, the size of HAM10000's photographs. Larger ones hold more noise, not more colours."""
 
 MIN_SHAPE_AREA_PX = 64
 """Below this many pixels a lesion's outline is more staircase than shape: asymmetry and border measures are NaN."""
@@ -110,7 +122,8 @@ def measure_lesion(image: np.ndarray, mask: np.ndarray, *, mm_per_px: float | No
     """Measure everything about one lesion.
 
     An empty mask has an area of 0 and a skin tone; all else is NaN. A mask that covers the picture has no skin to tell a tone
-    from. Several parts of one mask are measured together, as one lesion.
+    from. Several parts of one mask are measured together, as one lesion. Sizes and shape are measured at the mask's own size;
+    hairs, colours and skin tone of a picture larger than a square of `COLOUR_SIDE_PX` on a reduced copy.
 
     Args:
         image: RGB, `(height, width, 3)`, 0 to 255, uint8 or float.
@@ -133,14 +146,18 @@ def measure_lesion(image: np.ndarray, mask: np.ndarray, *, mm_per_px: float | No
     if mm_per_px is not None and not 0 < mm_per_px < math.inf:
         raise ValueError(f"mm_per_px must be a number of millimetres above 0, or None, got {mm_per_px!r}.")
     scale = math.nan if mm_per_px is None else mm_per_px
-    area, diameter = int(inside.sum()), greatest_diameter(inside)
-    major, minor = asymmetry(inside)
-    hair = hair_pixels(image)
-    skin = bare_skin(image, inside, hair)
-    pixels = _lab(image, _bare(inside, hair))
-    shares = _shares(pixels, _skin_lightness(image, skin), DERMOSCOPIC_COLOURS)
-    angle = tone(image, skin)
     rim = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    lesion = _lesion(inside)
+    area, diameter = int(lesion.sum()), greatest_diameter(lesion)
+    major, minor = asymmetry(lesion)
+    if inside.size > COLOUR_SIDE_PX**2:
+        canvas = fit_area(inside.shape, COLOUR_SIDE_PX)
+        image, inside = resize_image(image, canvas), resize_mask(inside, canvas).astype(bool)
+    hair = hair_pixels(image)
+    around = skin_colour(image, bare_skin(image, inside, hair))
+    pixels = lab_pixels(image, _bare(inside, hair))
+    shares = _shares(pixels, _white_from(around), DERMOSCOPIC_COLOURS)
+    angle = tone(around)
     return LesionMeasurements(
         area_px=area,
         area_mm2=area * scale**2,
@@ -149,9 +166,9 @@ def measure_lesion(image: np.ndarray, mask: np.ndarray, *, mm_per_px: float | No
         asymmetry=(major + minor) / 2,
         asymmetry_major=major,
         asymmetry_minor=minor,
-        compactness=compactness(inside),
-        solidity=solidity(inside),
-        fractal_dimension=fractal_dimension(inside),
+        compactness=compactness(lesion),
+        solidity=solidity(lesion),
+        fractal_dimension=fractal_dimension(lesion),
         colours=tuple(name for name, share in shares.items() if share >= COLOUR_SHARE),
         colour_shares=shares,
         colour_spread=_spread(pixels),
@@ -187,8 +204,8 @@ def asymmetry(mask: np.ndarray) -> tuple[float, float]:
     """
     from scipy import ndimage
 
-    inside = np.pad(check_plane(mask), 1)  # mirror images on the very edge must not fall off by their last digit
-    rows, columns = (axis.astype(float) for axis in np.nonzero(inside))
+    inside = np.pad(_lesion(mask), 1)  # mirror images on the very edge must not fall off by their last digit
+    rows, columns = np.nonzero(inside)
     if len(rows) < MIN_SHAPE_AREA_PX:
         return math.nan, math.nan
     # Sums of integers are exact: equal moments stay equal, and a turned or mirrored lesion gets the turned axes.
@@ -231,7 +248,7 @@ def compactness(mask: np.ndarray) -> float:
     """
     from skimage.measure import perimeter_crofton
 
-    inside = check_plane(mask)
+    inside = _lesion(mask)
     area = int(inside.sum())
     if area < MIN_SHAPE_AREA_PX:
         return math.nan
@@ -240,7 +257,7 @@ def compactness(mask: np.ndarray) -> float:
 
 
 def solidity(mask: np.ndarray) -> float:
-    """Divide the area by that of the convex hull: 1 without notches, less with them.
+    """Divide the area by that of the convex hull, both in pixels: 1 without notches, less with them.
 
     Args:
         mask: 0 and 1, or bool, `(height, width)` or `(height, width, 1)`.
@@ -248,10 +265,16 @@ def solidity(mask: np.ndarray) -> float:
     Returns:
         Above 0, to 1; NaN below `MIN_SHAPE_AREA_PX`.
     """
-    from skimage.measure import regionprops
-
-    inside = check_plane(mask)
-    return math.nan if inside.sum() < MIN_SHAPE_AREA_PX else float(regionprops(inside.astype(np.uint8))[0].solidity)
+    inside = _lesion(mask)
+    area = int(inside.sum())
+    if area < MIN_SHAPE_AREA_PX:
+        return math.nan
+    by_row, by_column, constant = _hull(inside).equations.T  # by_row y + by_column x + constant <= 0 within
+    slanted = by_column != 0
+    ends = -(np.outer(np.arange(len(inside)), by_row[slanted]) + constant[slanted]) / by_column[slanted]
+    right = np.floor(ends[:, by_column[slanted] > 0].min(axis=1) + 1e-9)
+    left = np.ceil(ends[:, by_column[slanted] < 0].max(axis=1) - 1e-9)
+    return float(area / (right - left + 1).sum())
 
 
 def fractal_dimension(mask: np.ndarray) -> float:
@@ -278,10 +301,9 @@ def fractal_dimension(mask: np.ndarray) -> float:
     """
     from scipy import ndimage
 
-    inside = check_plane(mask)
+    inside = _lesion(mask)
     if not inside.any():
         return math.nan
-    inside = inside[ndimage.find_objects(inside.astype(np.uint8))[0]]
     outline = inside & ~ndimage.binary_erosion(inside)
     sides = [2**k for k in range(1, 31) if 2**k <= max(outline.shape) / 4]
     if len(sides) < 3:
@@ -296,6 +318,8 @@ def fractal_dimension(mask: np.ndarray) -> float:
 def greatest_diameter(mask: np.ndarray) -> float:
     """Return the greatest distance between two points of the outline, Feret's maximal diameter.
 
+    The outline runs through the middles of the pixels' sides.
+
     Args:
         mask: 0 and 1, or bool, `(height, width)` or `(height, width, 1)`.
 
@@ -308,10 +332,13 @@ def greatest_diameter(mask: np.ndarray) -> float:
         >>> greatest_diameter(mask)
         50.0
     """
-    from skimage.measure import regionprops
+    from scipy.spatial.distance import pdist
 
-    inside = check_plane(mask)
-    return float(regionprops(inside.astype(np.uint8))[0].feret_diameter_max) if inside.any() else math.nan
+    inside = _lesion(mask)
+    if not inside.any():
+        return math.nan
+    hull = _hull(inside)
+    return float(pdist(hull.points[hull.vertices]).max())
 
 
 def colour_shares(
@@ -343,7 +370,8 @@ def colour_shares(
     image = check_image(image)
     inside = check_mask(mask, image)
     hair = hair_pixels(image)
-    return _shares(_lab(image, _bare(inside, hair)), _skin_lightness(image, bare_skin(image, inside, hair)), palette)
+    around = skin_colour(image, bare_skin(image, inside, hair))
+    return _shares(lab_pixels(image, _bare(inside, hair)), _white_from(around), palette)
 
 
 def colour_spread(image: np.ndarray, mask: np.ndarray) -> float:
@@ -361,7 +389,24 @@ def colour_spread(image: np.ndarray, mask: np.ndarray) -> float:
         ValueError: If `image` or `mask` has another shape, type or range.
     """
     image = check_image(image)
-    return _spread(_lab(image, _bare(check_mask(mask, image), hair_pixels(image))))
+    return _spread(lab_pixels(image, _bare(check_mask(mask, image), hair_pixels(image))))
+
+
+def _lesion(mask: np.ndarray) -> np.ndarray:
+    """Cut a mask to the lesion's bounding box; an empty one stays as it is."""
+    inside = check_plane(mask)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else inside
+
+
+def _hull(lesion: np.ndarray) -> ConvexHull:
+    """Return the convex hull of the middles of the pixels' sides: no pixel but the first and last of its row counts."""
+    from scipy.spatial import ConvexHull
+
+    rows = np.flatnonzero(lesion.any(axis=1))
+    first, last = lesion[rows].argmax(axis=1), lesion.shape[1] - 1 - lesion[rows, ::-1].argmax(axis=1)
+    ends = np.concatenate([np.stack([rows, first], axis=1), np.stack([rows, last], axis=1)])
+    return ConvexHull(np.concatenate([ends + side for side in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))]))
 
 
 def _bare(inside: np.ndarray, hair: np.ndarray) -> np.ndarray:
@@ -369,29 +414,25 @@ def _bare(inside: np.ndarray, hair: np.ndarray) -> np.ndarray:
     return inside & ~hair if (inside & ~hair).any() else inside
 
 
-def _lab(image: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    from skimage.color import rgb2lab
-
-    return rgb2lab(image[chosen]) if chosen.any() else np.empty((0, 3))
-
-
-def _skin_lightness(image: np.ndarray, skin: np.ndarray) -> float:
+def _white_from(skin: np.ndarray) -> float:
     """Return the lightness that white must exceed; without skin to compare with, any white is white."""
-    return float(np.median(_lab(image, skin)[:, 0])) if skin.mean() >= MIN_SKIN_SHARE else -math.inf
+    return -math.inf if math.isnan(skin[0]) else float(skin[0])
 
 
 def _shares(pixels: np.ndarray, lightness: float, palette: Mapping[str, tuple[float, float, float]]) -> dict[str, float]:
     if not len(pixels):
         return dict.fromkeys(palette, math.nan)
-    distances = np.stack([np.linalg.norm(pixels - reference, axis=-1) for reference in palette.values()])
+    references = np.array(list(palette.values()), np.float32)
+    # |p - r|^2 without |p|^2, which is the same for every reference r; einsum, for BLAS would start threads for so little.
+    distances = (references**2).sum(axis=1) - 2 * np.einsum("pc,rc->pr", pixels, references)
     if "white" in palette:
-        distances[list(palette).index("white"), pixels[:, 0] <= lightness] = math.inf
-    nearest = distances.argmin(axis=0)
-    return {name: float((nearest == index).mean()) for index, name in enumerate(palette)}
+        distances[pixels[:, 0] <= lightness, list(palette).index("white")] = math.inf
+    counts = np.bincount(distances.argmin(axis=1), minlength=len(palette))
+    return dict(zip(palette, (counts / len(pixels)).tolist(), strict=True))
 
 
 def _spread(pixels: np.ndarray) -> float:
-    return float(np.sqrt(pixels.var(axis=0).sum())) if len(pixels) else math.nan
+    return float(np.sqrt(pixels.var(axis=0, dtype=np.float64).sum())) if len(pixels) else math.nan
 
 
 def _boxes(outline: np.ndarray, side: int) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import contextlib
+import csv
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
 from dermaseg.html import Card, Page
 from dermaseg.plots import overlay
 from dermaseg.prediction import NOT_A_DIAGNOSIS, Prediction
-from dermaseg.runs import write_csv
+from dermaseg.runs import stream_text
 
 __all__ = ["save_predictions"]
 
@@ -19,42 +21,45 @@ PAGE_PHOTO_PX = 480
 def save_predictions(
     predictions: Iterable[tuple[str, Prediction]], folder: str | Path, *, measure: bool = True, page: bool = True
 ) -> Generator[dict[str, Any], None, None]:
-    """Write each prediction's mask and overlay as it comes, and at the end `predictions.csv` and `predictions.html`.
+    """Write each prediction's mask and overlay, its row of `predictions.csv` and its card of `predictions.html`, as it comes.
 
-    The table and the page are also written when predicting breaks off, by an error or an interrupt, or when the generator is
-    closed: of the photographs that were done. Without any, nothing is written.
+    Nothing stays in memory. The table and the page take their names at the end, also when predicting breaks off, by an error
+    or an interrupt, or when the generator is closed: of the photographs that were done. Without any, nothing is written.
 
     Args:
-        predictions: Names for the files, all different, with the predictions; taken one at a time.
+        predictions: Names for the files, all different, with the predictions of one model; taken one at a time.
         folder: Where to write.
-        measure: Add the measurements of `dermaseg.measurements.measure_lesion` to the table and the page.
+        measure: Add the measurements of `dermaseg.measurements.measure_lesion` to the table and the page, where the model
+            outlines lesions.
         page: Write the page. It holds a small copy of every photograph.
 
     Yields:
         For each photograph its summary, the paths written, and its measurements: a row of the table.
     """
     folder = Path(folder)
-    rows: list[dict[str, Any]] = []
-    cards: list[Card] = []
-    try:
+    table: csv.DictWriter[str] | None = None
+    add_card: Callable[[Card], None] | None = None
+    with contextlib.ExitStack() as opened:
         for name, prediction in predictions:
             row = {**prediction.summary(), **prediction.save(folder, name)}
-            if measure and prediction.probability is not None and prediction.mask.any():
-                from dermaseg.measurements import measure_lesion
-
-                row["measurements"] = measure_lesion(prediction.image, prediction.mask).to_dict()
-            rows.append(_flat(row))
-            if page:
-                cards.append(_card(name, prediction, row))
+            if measure and prediction.probability is not None:
+                row["measurements"] = prediction.measure().to_dict()
+            flat = _flat(row)
+            if table is None:
+                table = csv.DictWriter(opened.enter_context(stream_text(folder / "predictions.csv")), list(flat))
+                table.writeheader()
+                if page:
+                    add_card = opened.enter_context(_page().stream_cards(folder / "predictions.html", max_px=PAGE_PHOTO_PX))
+            table.writerow(flat)
+            if add_card is not None:
+                add_card(_card(name, prediction, row))
             yield row
-    finally:
-        if rows:
-            write_csv(folder / "predictions.csv", rows)
-        if cards:
-            made = Page("Predictions", subtitle=f"{len(cards)} photographs")
-            made.note(NOT_A_DIAGNOSIS, tone="warning")
-            made.cards(cards, max_px=PAGE_PHOTO_PX)
-            made.save(folder / "predictions.html")
+
+
+def _page() -> Page:
+    page = Page("Predictions")
+    page.note(NOT_A_DIAGNOSIS, tone="warning")
+    return page
 
 
 def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
@@ -76,7 +81,7 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
             facts[key.replace("_", " ")] = value
         elif key in ("colours", "skin_tone"):
             facts[key.replace("_", " ")] = ", ".join(value) if isinstance(value, list) else value
-    refer = prediction.refer
+    refer = row["refer"]
     return Card(
         title=name,
         pictures=pictures,
@@ -85,14 +90,14 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
         facts=facts,
         badge="refer" if refer else "",
         tone="warning" if refer else "neutral",
-        text=_advice(prediction, row),
+        text=_advice(row),
     )
 
 
-def _advice(prediction: Prediction, row: dict[str, Any]) -> str:
+def _advice(row: dict[str, Any]) -> str:
     if row.get("lesion_px") == 0:
         return "The network found no lesion: look at the photograph."
-    return "The network is unsure: let a person decide." if prediction.refer else ""
+    return "The network is unsure: let a person decide." if row["refer"] else ""
 
 
 def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:

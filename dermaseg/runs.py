@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dermaseg._version import __version__
 from dermaseg.errors import DataError
 
-__all__ = ["RunFolder", "read_json", "versions", "write_atomically", "write_csv", "write_json"]
+__all__ = ["RunFolder", "read_json", "stream_text", "versions", "write_atomically", "write_csv", "write_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def stream_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file to be written bit by bit, which takes its name once the block ends, also by an error or an interrupt.
+
+    Args:
+        path: The file to make or replace.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    try:
+        # A file name that is no UTF-8 reaches Python with surrogates, which can't be written.
+        with unfinished.open("w", newline="", encoding="utf-8", errors="replace") as file:
+            yield file
+    finally:
+        os.replace(unfinished, path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

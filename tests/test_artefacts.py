@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from skimage.color import rgb2lab
 from sklearn.metrics import roc_auc_score
 
 from dermaseg.artefacts import (
@@ -17,6 +18,7 @@ from dermaseg.artefacts import (
     dark_corner_score,
     hair_score,
     image_attributes,
+    lab_pixels,
     ruler_score,
     skin_pixels,
     skin_tone_angle,
@@ -218,3 +220,11 @@ def test_float_images_and_masks_with_a_channel_count_alike():
 def test_wrong_arguments_are_named(image, mask, message):
     with pytest.raises(ValueError, match=message):
         image_attributes(image, mask)
+
+
+def test_lab_is_that_of_scikit_image():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    image[0, :8] = np.arange(8)[:, np.newaxis]
+    chosen = np.ones((64, 64), bool)
+    np.testing.assert_allclose(lab_pixels(image, chosen), rgb2lab(image).reshape(-1, 3), atol=1e-3)
+    assert lab_pixels(image, ~chosen).shape == (0, 3)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import cli, commands
-from dermaseg.data import make_synthetic, read_mask
+from dermaseg.data import Samples, make_synthetic, read_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
 
@@ -212,7 +213,7 @@ def test_interrupted_predictions_keep_their_table_and_page(photographs, tmp_path
     assert code == cli.INTERRUPTED
     assert f"What was done is in {output}." in capsys.readouterr().err
     assert len((output / "predictions.csv").read_text().splitlines()) == 4
-    assert "3 photographs" in (output / "predictions.html").read_text()
+    assert (output / "predictions.html").read_text().count("<article") == 3
 
 
 def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatch):
@@ -334,3 +335,26 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path):
 def test_a_mistyped_model_does_not_become_another(tmp_path, capsys):
     assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "rnu", tmp_path / "photo.png")
     assert "leave --seed out" in fails(capsys, "train", "--resume", tmp_path, "--seed", 5)
+
+
+def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsys):
+    masks, diagnoses = tmp_path / "masks_only", tmp_path / "diagnoses_only"
+    for folder, seed in ((masks, 1), (diagnoses, 2)):
+        make_synthetic(folder, count=14, size=(48, 64), seed=seed)
+    (masks / "HAM10000_metadata.csv").unlink()
+    shutil.rmtree(diagnoses / "masks")
+    arguments = ["train", "hybrid", "--data", masks, "--data", diagnoses, "--output", tmp_path / "run"]
+    settings = ["--size", "32", "--steps", "4", "--batch-size", "8", "--precision", "float32", "--model", "filters=[8,16]"]
+    assert "SYN_0000000" in fails(capsys, *arguments, *settings)  # an id of both is named, not taken twice
+    for path in sorted(diagnoses.rglob("SYN_*")):
+        path.rename(path.with_name(path.name.replace("SYN", "DX")))
+    table = diagnoses / "HAM10000_metadata.csv"
+    table.write_text(table.read_text().replace("SYN_", "DX_"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # so few photographs teach nothing, and half of them name no lesion
+        assert cli.run([str(argument) for argument in (*arguments, *settings)]) == 0
+    joined = Samples.load(tmp_path / "run" / "samples.json")
+    assert len(joined.with_masks()) == len(joined.with_labels()) == 14
+    assert len(joined) == 28
+    figures = json.loads((tmp_path / "run" / "report.json").read_text())["figures"]
+    assert {"jaccard", "accuracy"} <= figures.keys()

@@ -8,6 +8,8 @@ from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.models import build_unet
 from dermaseg.prediction import Prediction, Predictor
+from dermaseg.pretrained import DEFAULT_PRESET, find_preset
+from dermaseg.runtime import OnnxModel
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,36 @@ def test_the_most_probable_class_is_always_possible():
     image = np.zeros((4, 4, 3), np.uint8)
     prediction = Prediction(None, image, classes={"a": 0.3, "b": 0.5, "c": 0.2}, decisions=decisions)
     assert prediction.possible == ("b",)
+
+
+def test_dropout_left_on_gives_a_mean_and_a_disagreement(tmp_path):
+    keras.utils.set_random_seed(0)
+    dropping = build_unet(filters=(8, 16), dropout=0.5)
+    repeated = Predictor(dropping, size=32, dropout_samples=4)
+    prediction = repeated(photo(40, 50))
+    assert prediction.disagreement["mask"] > 0
+    assert prediction.summary()["mask_disagreement"] == round(prediction.disagreement["mask"], 6)
+    np.testing.assert_array_equal(repeated(photo(40, 50)).probability, prediction.probability)
+    single = Predictor(dropping, size=32)(photo(40, 50))
+    assert single.disagreement == {}
+    assert np.abs(single.probability - prediction.probability).max() > 0
+    assert Predictor(dropping, size=32, tta="flips")(photo(40, 50)).disagreement["mask"] > 0
+
+
+def test_dropout_that_cannot_be_is_named(model):
+    with pytest.raises(ValueError, match="model has no dropout layer"):
+        Predictor(model, size=32, dropout_samples=4)
+    with pytest.raises(ValueError, match="at least 2"):
+        Predictor(model, size=32, dropout_samples=1)
+    with pytest.raises(ValueError, match="cannot be combined"):
+        Predictor(model, size=32, dropout_samples=4, tta="flips")
+    exported = OnnxModel.from_preset(find_preset(DEFAULT_PRESET))
+    with pytest.raises(ValueError, match="needs a Keras model"):
+        Predictor(exported, size=192, dropout_samples=4)
+
+
+def test_a_scale_gives_millimetres(model):
+    scaled = Predictor(model, size=32, threshold=0.05, mm_per_px=0.1)(photo(40, 50)).measure()
+    assert scaled.diameter_mm == pytest.approx(0.1 * scaled.diameter_px)
+    with pytest.raises(ValueError, match="mm_per_px must be"):
+        Predictor(model, size=32, mm_per_px=0)

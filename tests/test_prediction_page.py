@@ -1,9 +1,13 @@
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from dermaseg.conformal import Rejection
 from dermaseg.decisions import Decisions
-from dermaseg.prediction import Prediction
+from dermaseg.prediction import NOT_A_DIAGNOSIS, Prediction
 from dermaseg.prediction_page import save_predictions
 
 DECISIONS = Decisions(mask_rejection=Rejection(threshold=0.5, coverage=0.9, risk=0.1, samples=100))
@@ -29,7 +33,38 @@ def test_what_was_done_is_written_when_predicting_breaks_off(tmp_path):
     rows.close()
     for folder, count in ((tmp_path / "a", 3), (tmp_path / "b", 1)):
         assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + count
-        assert f"{count} photographs" in (folder / "predictions.html").read_text()
+        page = (folder / "predictions.html").read_text()
+        assert page.count('<article class="card">') == count
+        assert page.endswith("</div>\n</main>\n</body>\n</html>\n")
+        assert not list(folder.glob(".unfinished-*"))
+
+
+def test_the_page_and_the_table_do_not_stay_in_memory(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    rows = save_predictions(((f"photo_{n}", Prediction(None, noise)) for n in range(40)), tmp_path, measure=False)
+    next(rows)
+    tracemalloc.start()
+    for _ in rows:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "predictions.html").stat().st_size > 4_000_000
+    assert peak < 2_500_000
+
+
+def test_pictures_and_rows_say_that_they_are_no_diagnosis(tmp_path):
+    row = next(save_predictions(predictions(), tmp_path))
+    with Image.open(row["overlay"]) as picture:
+        assert picture.text["Disclaimer"] == row["note"] == NOT_A_DIAGNOSIS
+    assert (tmp_path / "predictions.csv").read_text().count(NOT_A_DIAGNOSIS) == 1
+    assert NOT_A_DIAGNOSIS in (tmp_path / "predictions.html").read_text()
+
+
+def test_a_scale_gives_millimetres(tmp_path):
+    scaled = (dataclasses.replace(prediction, mm_per_px=0.5) for _, prediction in predictions())
+    found = next(save_predictions(zip("abc", scaled, strict=True), tmp_path))["measurements"]
+    assert found["diameter_mm"] == pytest.approx(0.5 * found["diameter_px"])
+    assert found["area_mm2"] == pytest.approx(48 * 0.25)
 
 
 def test_nothing_predicted_writes_nothing(tmp_path):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_hair", "remove_hair"]
+__all__ = ["draw_hair", "find_hair", "remove_hair"]
 
 _FINE = 3  # drawn this many times larger, then averaged down: Pillow draws lines without smooth edges
 
@@ -44,16 +44,43 @@ def draw_hair(size: tuple[int, int], *, count: int, rng: np.random.Generator) ->
     return np.asarray(canvas.reduce(_FINE), dtype=np.float32) / 255
 
 
-def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
-    """Take dark hairs out of a photograph, as DullRazor does: find them, then paint over them.
+def find_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
+    """Find dark hairs in a photograph, as DullRazor does.
 
     A hair is darker than what lies beside it, narrower than a fortieth of the picture, and straight for a twentieth of
-    it. The last condition leaves the pigment network and globules alone, which are as dark and as narrow. What is
-    found is filled with the mean of the skin around it.
+    it. The last condition leaves the pigment network and globules alone, which are as dark and as narrow.
 
     Args:
         image: Shape `(height, width, 3)`, uint8 RGB.
         contrast: How much darker than its surroundings a hair is at least, in grey levels.
+
+    Returns:
+        bool, `(height, width)`, with the rims of the hairs.
+
+    Raises:
+        ValueError: If the image has another shape or type.
+
+    References:
+        As for `remove_hair`.
+    """
+    from scipy import ndimage  # half of a command's start, which drawing hair has no use for
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image has shape {image.shape} and type {image.dtype}: (height, width, 3) of uint8 is needed.")
+    short, width = min(image.shape[:2]), _hair_width(image)
+    grey = np.asarray(Image.fromarray(image).convert("L"))
+    darker = ndimage.grey_closing(grey, size=(width, width)).astype(np.int16) - grey
+    hair = _straight_parts(darker >= contrast, length=max(5, round(short / 20)))
+    # The rims of a hair are half skin and fall below the contrast.
+    return ndimage.binary_dilation(hair, iterations=max(1, round(short / 220)))
+
+
+def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
+    """Take dark hairs out of a photograph: what `find_hair` finds is filled with the mean of the skin around it.
+
+    Args:
+        image: Shape `(height, width, 3)`, uint8 RGB.
+        contrast: As for `find_hair`.
 
     Returns:
         A new image of the same shape and type. Pixels away from hairs keep their values.
@@ -66,17 +93,9 @@ def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
         Computers in Biology and Medicine 27(6), 1997. Deviations: one square closing and a binary opening by lines
         stand for their three closings by lines and the check of each pixel's length; the fill is not directional.
     """
-    from scipy import ndimage  # half of a command's start, which drawing hair has no use for
+    from scipy import ndimage
 
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"image has shape {image.shape} and type {image.dtype}: (height, width, 3) of uint8 is needed.")
-    short = min(image.shape[:2])
-    width = 2 * max(1, round(short / 80)) + 1
-    grey = np.asarray(Image.fromarray(image).convert("L"))
-    darker = ndimage.grey_closing(grey, size=(width, width)).astype(np.int16) - grey
-    hair = _straight_parts(darker >= contrast, length=max(5, round(short / 20)))
-    # The rims of a hair are half skin and fall below the contrast.
-    hair = ndimage.binary_dilation(hair, iterations=max(1, round(short / 220)))
+    hair, width = find_hair(image, contrast=contrast), _hair_width(image)
     if not hair.any():
         return image.copy()
     known = np.dstack([image, np.full(hair.shape, 255, np.uint8)]) * (~hair[..., None] / np.float32(255))
@@ -97,18 +116,19 @@ def _straight_parts(dark: np.ndarray, *, length: int) -> np.ndarray:
 
     reach = length // 2
     padded = np.pad(ndimage.binary_dilation(dark), reach)  # a little width, so that slight curves count as straight
-    kept = np.zeros_like(dark)
+    kept = np.zeros_like(padded)
+    # Few pixels are dark: following them by their place in the flat array costs a fraction of shifting the whole picture.
+    wide, candidates = padded.ravel(), np.flatnonzero(padded)
     for turn in np.arange(12) * (math.pi / 12):
-        offsets = [(round(k * math.sin(turn)), round(k * math.cos(turn))) for k in range(-reach, reach + 1)]
-        core = np.ones_like(dark)
-        for offset in offsets:
-            core &= _shifted(padded, offset, reach)
-        core = np.pad(core, reach)
-        for offset in offsets:
-            kept |= _shifted(core, offset, reach)
-    return kept & dark
+        steps = [round(k * math.sin(turn)) * padded.shape[1] + round(k * math.cos(turn)) for k in range(-reach, reach + 1)]
+        centres = candidates
+        for step in steps:
+            centres = centres[wide[centres + step]]
+        for step in steps:
+            kept.ravel()[centres + step] = True
+    return kept[reach : reach + dark.shape[0], reach : reach + dark.shape[1]] & dark
 
 
-def _shifted(padded: np.ndarray, offset: tuple[int, int], reach: int) -> np.ndarray:
-    top, left = reach + offset[0], reach + offset[1]
-    return padded[top : top + padded.shape[0] - 2 * reach, left : left + padded.shape[1] - 2 * reach]
+def _hair_width(image: np.ndarray) -> int:
+    """Return the side of the window that spans a hair, about a fortieth of the picture."""
+    return 2 * max(1, round(min(image.shape[:2]) / 80)) + 1
