@@ -44,7 +44,7 @@ STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     "hybrid": (
         {"size": 128, "steps": 7500, "augment": "strong"},
         {"size": 192, "steps": 3400, "augment": "medium", "learning_rate": 1e-3},
-        {"size": 192, "steps": 2400, "augment": "frames", "learning_rate": 1e-3},
+        {"size": 192, "steps": 1600, "augment": "frames", "learning_rate": 1e-3},
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
