@@ -1,0 +1,65 @@
+"""The benchmark of ideas for classifiers: what it changes, what it compares, and that it goes on where it stopped."""
+
+import dataclasses
+import os
+from functools import partial
+
+import numpy as np
+import pytest
+
+from benchmarks import classification_ideas
+from benchmarks.classification_ideas import ARMS, BASELINE, table
+from dermaseg import training
+from dermaseg.data import make_synthetic
+from dermaseg.runs import read_json, write_json
+from dermaseg.tasks import Settings
+
+
+def test_every_idea_changes_one_setting_that_exists():
+    known = {field.name for field in dataclasses.fields(Settings)} | {"start"}
+    assert ARMS[BASELINE][1] == {}
+    for arm, (words, change) in ARMS.items():
+        assert words
+        assert arm == BASELINE or (len(change) == 1 and set(change) <= known)
+        Settings(**{name: value for name, value in change.items() if name != "start"})
+
+
+def result(arm, seed, right):
+    """Three lesions of two classes; `right` of the first two photographs are named as they are."""
+    probabilities = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    probabilities[:right] = probabilities[:right, ::-1]
+    return {"arm": arm, "seed": seed, "groups": [0, 1, 2, 2], "labels": [0, 0, 1, 1], "probabilities": probabilities.tolist()}
+
+
+def test_differences_are_means_over_the_seeds_that_both_have(tmp_path):
+    for arm, seed, right in ((BASELINE, 0, 0), (BASELINE, 1, 1), ("ema", 0, 1), ("ema", 1, 2), ("ema", 2, 0)):
+        write_json(tmp_path / f"{arm}-{seed}.json", result(arm, seed, right))
+    lines = table(tmp_path).splitlines()
+    assert len(lines) == 4
+    cells = [cell.strip() for cell in lines[2].split("|")]
+    assert cells[2] == "2"
+    assert cells[3].startswith("0.625 [")  # a half, and three quarters
+    assert cells[4] == ""
+    cells = [cell.strip() for cell in lines[3].split("|")]
+    assert cells[1].startswith("averaged weights")
+    assert cells[2] == "2"
+    assert (cells[3][:5], cells[4][:5], cells[6][:5]) == ("0.875", "0.250", "0.250")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
+def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch):
+    make_synthetic(tmp_path / "data", count=84, size=(48, 64), seed=3)
+    small = {"size": 32, "batch_size": 8, "precision": "float32", "model": {"filters": (8, 16)}}
+    monkeypatch.setattr(training, "train", partial(training.train, **small))
+    command = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "ideas"), "--seeds", "0", "--steps", "2"]
+    classification_ideas.main([*command, "--arms", "cutmix"])
+    text = (tmp_path / "ideas" / "ideas.md").read_text()
+    assert text.count("\n") == 4
+    assert read_json(tmp_path / "ideas" / "runs" / "cutmix-0" / "settings.json")["settings"]["mix"] == "cutmix"
+    before = (tmp_path / "ideas" / "cutmix-0.json").stat().st_mtime_ns
+    classification_ideas.main([*command, "--arms", "cutmix"])
+    assert (tmp_path / "ideas" / "cutmix-0.json").stat().st_mtime_ns == before
+    with pytest.raises(SystemExit, match="steps"):
+        classification_ideas.main([*command[:-1], "3"])
