@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import cli, commands
-from dermaseg.data import Samples, make_synthetic, read_mask
+from dermaseg.data import Samples, Split, make_synthetic, read_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
 
@@ -356,5 +356,9 @@ def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsy
     joined = Samples.load(tmp_path / "run" / "samples.json")
     assert len(joined.with_masks()) == len(joined.with_labels()) == 14
     assert len(joined) == 28
-    figures = json.loads((tmp_path / "run" / "report.json").read_text())["figures"]
-    assert {"jaccard", "accuracy"} <= figures.keys()
+    capsys.readouterr()
+    assert cli.run(["evaluate", str(tmp_path / "run"), "--part", "train", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    trained = Split.load(tmp_path / "run" / "split.json").apply(joined)["train"]
+    assert figures["jaccard"]["count"] == len(trained.with_masks()) > 0
+    assert figures["accuracy"]["count"] == len(trained.with_labels()) > 0
