@@ -362,3 +362,13 @@ def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsy
     trained = Split.load(tmp_path / "run" / "split.json").apply(joined)["train"]
     assert figures["jaccard"]["count"] == len(trained.with_masks()) > 0
     assert figures["accuracy"]["count"] == len(trained.with_labels()) > 0
+
+
+def test_predict_takes_a_scale_and_says_what_dropout_needs(tmp_path, capsys):
+    path = make_synthetic(tmp_path / "data", count=1, size=(96, 128), images_per_lesion=1)[0].image
+    assert cli.run(["predict", str(path), "--output", str(tmp_path / "out"), "--mm-per-px", "0.1"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["measurements"]
+    assert found["diameter_mm"] == pytest.approx(0.1 * found["diameter_px"])
+    assert "not a medical device" in shown.err
+    assert "at least 2" in fails(capsys, "predict", path, "--output", tmp_path / "out", "--dropout-samples", 1)
