@@ -16,6 +16,7 @@ from dermaseg.runs import stream_text
 __all__ = ["save_predictions"]
 
 PAGE_PHOTO_PX = 480
+UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "deg": "degrees"}
 
 
 def save_predictions(
@@ -78,9 +79,9 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
         facts["above threshold"] = ", ".join(above)
     for key, value in row.get("measurements", {}).items():
         if isinstance(value, float):
-            facts[key.replace("_", " ")] = value
+            facts[_title(key)] = value
         elif key in ("colours", "skin_tone"):
-            facts[key.replace("_", " ")] = ", ".join(value) if isinstance(value, list) else value
+            facts[_title(key)] = ", ".join(value) if isinstance(value, list) else value
     refer = row["refer"]
     return Card(
         title=name,
@@ -92,6 +93,12 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
         tone="warning" if refer else "neutral",
         text=_advice(row),
     )
+
+
+def _title(key: str) -> str:
+    """Write `area_mm2` as "area, mm²"."""
+    name, _, unit = key.rpartition("_")
+    return f"{name.replace('_', ' ')}, {UNITS[unit]}" if unit in UNITS else key.replace("_", " ")
 
 
 def _advice(row: dict[str, Any]) -> str:

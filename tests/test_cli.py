@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import cli, commands
-from dermaseg.data import Samples, make_synthetic, read_mask
+from dermaseg.data import Samples, Split, make_synthetic, read_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
 
@@ -356,5 +356,19 @@ def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsy
     joined = Samples.load(tmp_path / "run" / "samples.json")
     assert len(joined.with_masks()) == len(joined.with_labels()) == 14
     assert len(joined) == 28
-    figures = json.loads((tmp_path / "run" / "report.json").read_text())["figures"]
-    assert {"jaccard", "accuracy"} <= figures.keys()
+    capsys.readouterr()
+    assert cli.run(["evaluate", str(tmp_path / "run"), "--part", "train", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    trained = Split.load(tmp_path / "run" / "split.json").apply(joined)["train"]
+    assert figures["jaccard"]["count"] == len(trained.with_masks()) > 0
+    assert figures["accuracy"]["count"] == len(trained.with_labels()) > 0
+
+
+def test_predict_takes_a_scale_and_says_what_dropout_needs(tmp_path, capsys):
+    path = make_synthetic(tmp_path / "data", count=1, size=(96, 128), images_per_lesion=1)[0].image
+    assert cli.run(["predict", str(path), "--output", str(tmp_path / "out"), "--mm-per-px", "0.1"]) == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out)["measurements"]
+    assert found["diameter_mm"] == pytest.approx(0.1 * found["diameter_px"])
+    assert "not a medical device" in shown.err
+    assert "at least 2" in fails(capsys, "predict", path, "--output", tmp_path / "out", "--dropout-samples", 1)

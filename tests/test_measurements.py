@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw
 from scipy import integrate
 from skimage.color import rgb2lab
+from skimage.measure import regionprops
 
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.measurements import (
@@ -334,3 +335,22 @@ def test_figures_are_the_single_functions():
 def test_wrong_arguments_are_named(image, mask, scale, message):
     with pytest.raises(ValueError, match=message):
         measure_lesion(image, mask, mm_per_px=scale)
+
+
+@pytest.mark.parametrize("mask", [star(40), blob(3), blob(8), ellipse(50, 20, 30), square(30), half_disc(25)])
+def test_the_hull_is_that_of_scikit_image(mask):
+    region = regionprops(mask.astype(np.uint8))[0]
+    assert solidity(mask) == pytest.approx(region.solidity, abs=0.003)
+    assert greatest_diameter(mask) == pytest.approx(region.feret_diameter_max, abs=1)
+
+
+def test_a_large_picture_has_the_colours_of_a_small_one():
+    images, masks, _, _ = synthetic_batch(2, size=(450, 600), seed=4, images_per_lesion=1)
+    for image, mask in zip(images, masks[..., 0], strict=True):
+        small = measure_lesion(image, mask)
+        large = measure_lesion(np.kron(image, np.ones((4, 4, 1), np.uint8)), np.kron(mask, np.ones((4, 4), np.uint8)))
+        assert large.area_px == 16 * small.area_px
+        assert large.diameter_px == pytest.approx(4 * small.diameter_px, abs=4)
+        assert large.colour_spread == pytest.approx(small.colour_spread, abs=0.5)
+        assert large.skin_tone_deg == pytest.approx(small.skin_tone_deg, abs=1)
+        assert large.colours == small.colours
