@@ -65,7 +65,9 @@ def train(options: argparse.Namespace) -> None:
     with counting(console, "decode") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
-            run = training.resume(options.resume, data=_read(options.data), callbacks=[shown], on_decode=decoded)
+            run = training.resume(
+                options.resume, data=_read(options.data) if options.data else None, callbacks=[shown], on_decode=decoded
+            )
         else:
             run = training.train(
                 options.task,
@@ -82,12 +84,12 @@ def train(options: argparse.Namespace) -> None:
     say(f"Look at {run.path / 'report.html'}.")
 
 
-def _read(folders: Sequence[Path] | None) -> Path | Samples | None:
+def _read(folders: Sequence[Path]) -> Path | Samples:
     """Join the tables of several folders; a class keeps its name, and a photograph that two of them have is an error."""
     from dermaseg.data import Samples, read_samples
 
-    if folders is None or len(folders) == 1:
-        return folders[0] if folders else None
+    if len(folders) == 1:
+        return folders[0]
     tables = [read_samples(folder) for folder in folders]
     names = tuple(dict.fromkeys(name for table in tables for name in table.class_names))
     return Samples.concatenate(table.with_class_names(names) for table in tables)
