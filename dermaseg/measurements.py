@@ -332,13 +332,12 @@ def greatest_diameter(mask: np.ndarray) -> float:
         >>> greatest_diameter(mask)
         50.0
     """
-    from scipy.spatial.distance import pdist
-
     inside = _lesion(mask)
     if not inside.any():
         return math.nan
     hull = _hull(inside)
-    return float(pdist(hull.points[hull.vertices]).max())
+    corners = hull.points[hull.vertices]
+    return float(np.linalg.norm(corners[:, np.newaxis] - corners, axis=-1).max())
 
 
 def colour_shares(

@@ -79,6 +79,17 @@ class Prediction:
         mask = (self.probability > self.threshold).astype(np.uint8)
         return clean_mask(mask, largest_component=self.largest_component, fill_holes=self.fill_holes)
 
+    @functools.cached_property
+    def overlay(self) -> np.ndarray:
+        """The photograph with the lesion's outline, `(height, width, 3)`, uint8 RGB.
+
+        Raises:
+            ValueError: If the model outlines nothing.
+        """
+        from dermaseg.plots import overlay
+
+        return overlay(self.image, self.mask)
+
     @property
     def label(self) -> str:
         """The most probable class.
@@ -166,22 +177,20 @@ class Prediction:
     def save(self, folder: str | Path, name: str) -> dict[str, str]:
         """Write `<name>_mask.png` (0 and 255) and `<name>_overlay.png` (the outline on the photograph), where there is a mask.
 
-        The overlay says in its metadata that it is no diagnosis.
+        Both say in their metadata that they are no diagnosis.
 
         Returns:
             The paths, by `mask` and `overlay`.
         """
         if self.probability is None:
             return {}
-        from dermaseg.plots import overlay
-
         note = PngInfo()
         note.add_text("Disclaimer", NOT_A_DIAGNOSIS)
-        pictures = {"mask": self.mask * 255, "overlay": overlay(self.image, self.mask)}
+        pictures = {"mask": self.mask * 255, "overlay": self.overlay}
         written = {}
         for kind, pixels in pictures.items():
             path = Path(folder) / f"{name}_{kind}.png"
-            # A photograph's noise hardly compresses: the default level takes five times as long for a tenth of the file.
+            # A photograph's noise hardly compresses: the default level takes four times as long to save a fifth of the file.
             save = functools.partial(Image.fromarray(pixels).save, compress_level=1, pnginfo=note)
             write_atomically(path, save)
             written[kind] = str(path)

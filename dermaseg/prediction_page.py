@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from dermaseg.html import Card, Page
-from dermaseg.plots import overlay
 from dermaseg.prediction import NOT_A_DIAGNOSIS, Prediction
 from dermaseg.runs import stream_text
 
@@ -110,8 +109,7 @@ def _advice(row: dict[str, Any]) -> str:
 def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:
     from PIL import Image
 
-    pixels = overlay(prediction.image, prediction.mask) if outlined else prediction.image
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(prediction.overlay if outlined else prediction.image)
     picture.thumbnail((PAGE_PHOTO_PX, PAGE_PHOTO_PX))
     return picture
 
