@@ -19,6 +19,7 @@ from .images import read_mask as read_mask
 from .images import resize_image as resize_image
 from .images import resize_mask as resize_mask
 from .isic import read_isic_task1 as read_isic_task1
+from .mix import Mix as Mix
 from .pipeline import load_arrays as load_arrays
 from .pipeline import make_dataset as make_dataset
 from .samples import Sample as Sample
