@@ -2,6 +2,7 @@
 
 from dermaseg.layers.colour import ShadesOfGray, shades_of_gray
 from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
+from dermaseg.layers.normalization import BatchNormalization
 from dermaseg.layers.padding import CropLike, PadToStride
 from dermaseg.layers.pooling import BorderPooling, LesionPooling
 from dermaseg.layers.uncertainty import UncertaintyWeights
@@ -9,6 +10,7 @@ from dermaseg.layers.upsampling import SmoothUpsampling
 
 __all__ = [
     "AttentionSkipGate",
+    "BatchNormalization",
     "BorderPooling",
     "CropLike",
     "FuzzyMembership",

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from dermaseg.fuzzy import gaussian_membership
+from dermaseg.layers.normalization import BatchNormalization
 
 __all__ = ["AttentionSkipGate", "FuzzyMembership", "FuzzySkipGate"]
 
@@ -116,7 +117,7 @@ class _SkipGate(keras.layers.Layer):
         self.decoder_projection = keras.layers.Conv2D(
             self.width, 1, use_bias=False, dtype=self.dtype_policy, name="decoder_projection"
         )
-        self.norm = keras.layers.BatchNormalization(momentum=0.9, dtype="float32", name="norm")
+        self.norm = BatchNormalization(momentum=0.9, dtype="float32", name="norm")
         self.encoder_projection.build(encoder_shape)
         self.decoder_projection.build(decoder_shape)
         self.norm.build((*encoder_shape[:-1], self.width))

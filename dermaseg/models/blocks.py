@@ -11,6 +11,7 @@ from typing import Any
 
 from keras import layers
 
+from dermaseg.layers.normalization import BatchNormalization
 from dermaseg.layers.padding import CropLike
 from dermaseg.layers.upsampling import SmoothUpsampling
 
@@ -69,7 +70,7 @@ def convolution(
         name=f"{name}_conv",
     )(x)
     # Keras's momentum of 0.99 needs thousands of steps to forget its start; short trainings have fewer.
-    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    x = BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 
 
