@@ -160,7 +160,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that decide a result: dermaseg, Python, the backend and the libraries under it."""
-    names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-image", "scikit-learn")
+    names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-image")
     found = {"dermaseg": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for name in names:
         try:

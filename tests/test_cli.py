@@ -68,7 +68,7 @@ def test_help_and_import_are_quick_and_load_no_backend():
     code = (
         "import sys, dermaseg, dermaseg.cli;"
         "dermaseg.data, dermaseg.metrics;"
-        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'sklearn', 'skimage'} & set(sys.modules);"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'skimage', 'scipy'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
@@ -78,7 +78,7 @@ def test_help_and_import_are_quick_and_load_no_backend():
         assert "dermaseg demo" in shell("--help").stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 1.0  # of processor time, which a busy machine stretches less than the clock's
+    assert min(seconds) < 0.5  # of processor time, which a busy machine stretches less than the clock's
 
 
 def test_each_command_teaches_by_example(capsys):
@@ -279,6 +279,43 @@ def test_broken_photographs_of_a_training_set_are_named(tmp_path, capsys):
     assert broken.name in fails(
         capsys, "train", "--data", tmp_path / "data", "--output", tmp_path / "run", "--size", 32, "--steps", 1
     )
+
+
+@pytest.fixture
+def ham10000(tmp_path):
+    make_synthetic(tmp_path / "ham", count=6, size=(48, 64))
+    return tmp_path / "ham"
+
+
+def test_a_broken_folder_is_named_in_one_line(ham10000, tmp_path, capsys, monkeypatch):
+    """What a data set can have wrong with it, from the shell: the file or the column, and code 2."""
+
+    def train():
+        return fails(capsys, "train", "--data", ham10000, "--output", tmp_path / "run", "--size", 32, "--steps", 1)
+
+    (table,) = ham10000.glob("*.csv")
+    right = table.read_text()
+    head, first, *rest = right.splitlines()
+    identity = first.split(",")[head.split(",").index("image_id")]
+
+    def with_first(row):
+        table.write_text("\n".join([head, row, *rest]) + "\n")
+
+    table.write_text(right.replace("image_id", "picture", 1))
+    assert "image_id" in train()
+    with_first(first.replace(identity, "ISIC_9999999"))
+    assert "ISIC_9999999" in train()
+    with_first(first.replace(identity, "../ISIC_0000001"))
+    assert "../ISIC_0000001" in train()
+    table.write_text(right)
+    photograph = next(path for path in (ham10000 / "images").iterdir() if path.stem == identity)
+    whole = photograph.read_bytes()
+    photograph.write_bytes(b"")
+    assert photograph.name in train()
+    photograph.write_bytes(whole)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert "Pillow's limit of 1000" in train()
+    assert not (tmp_path / "run" / "model.keras").exists()
 
 
 @pytest.mark.slow

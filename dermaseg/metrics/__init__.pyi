@@ -21,6 +21,7 @@ from .classification import class_scores as class_scores
 from .classification import classification_scores as classification_scores
 from .classification import confusion_matrix as confusion_matrix
 from .classification import macro_auc as macro_auc
+from .classification import roc_curve as roc_curve
 from .classification import sensitivity_at_specificity as sensitivity_at_specificity
 from .classification import specificity_at_sensitivity as specificity_at_sensitivity
 from .masks import segmentation_scores as segmentation_scores

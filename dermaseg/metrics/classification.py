@@ -20,6 +20,7 @@ __all__ = [
     "classification_scores",
     "confusion_matrix",
     "macro_auc",
+    "roc_curve",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",
 ]
@@ -152,6 +153,37 @@ def macro_auc(labels: Any, probabilities: Any) -> float:
     aucs = _aucs(labels, probabilities)
     defined = ~np.isnan(aucs)
     return float(aucs[defined].mean()) if defined.any() else math.nan
+
+
+def roc_curve(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the receiver operating characteristic: a point for every threshold that changes anything.
+
+    Args:
+        positive: Truth values `(samples,)`, some of each.
+        scores: `(samples,)`, higher where positive is likelier.
+
+    Returns:
+        1 - specificity and sensitivity, `(thresholds + 1,)` each, from (0, 0) to (1, 1); equal scores are one step.
+
+    Raises:
+        ValueError: If shapes do not fit, a score is not finite, or there are no positives or no negatives.
+
+    Examples:
+        >>> alarms, sensitivity = roc_curve([False, True, True], [0.1, 0.4, 0.4])
+        >>> alarms.tolist(), sensitivity.tolist()
+        ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+
+    References:
+        Fawcett, 2006, "An introduction to ROC analysis", algorithm 1.
+    """
+    positive, scores = _check_binary(positive, scores)
+    if positive.all() or not positive.any():
+        raise ValueError("positive must hold some of each: a curve needs positives and negatives.")
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each run of equal scores
+    found = np.concatenate([[0], np.cumsum(positive[order])[last]])
+    named = np.concatenate([[0], last + 1])
+    return (named - found) / (~positive).sum(), found / positive.sum()
 
 
 def sensitivity_at_specificity(positive: Any, scores: Any, *, specificity: float) -> float:

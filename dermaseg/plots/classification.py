@@ -138,13 +138,13 @@ def _draw_roc(
     look: Mapping[str, Any],
     threshold: float | None,
 ) -> None:
-    from sklearn.metrics import roc_curve
+    from dermaseg.metrics import roc_curve
 
     name, count = shorten(name, _LEGEND_WIDTH), int(positive.sum())
     if count in (0, len(positive)):
         axis.plot([], [], label=f"{name}  not defined (n = {count:,})", **look)
         return
-    false_positives, true_positives, _ = roc_curve(positive, score, drop_intermediate=False)
+    false_positives, true_positives = roc_curve(positive, score)
     # A few positives make a staircase of which little can be said: thin.
     width = 1.0 if count < FEW else 1.8
     axis.plot(false_positives, true_positives, label=f"{name}  {figures['auc']:.3f} (n = {count:,})", linewidth=width, **look)

@@ -14,6 +14,7 @@ from dermaseg.metrics.classification import (
     classification_scores,
     confusion_matrix,
     macro_auc,
+    roc_curve,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
@@ -54,6 +55,17 @@ def test_balanced_accuracy_agrees_with_the_challenge():
     truth, predictions = pd.DataFrame(np.eye(4)[labels]), pd.DataFrame(probabilities)
     theirs = balanced_multiclass_accuracy(truth, predictions, pd.Series(np.ones(len(labels))))
     assert balanced_accuracy(labels, probabilities) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize("digits", [1, 8])
+def test_the_roc_curve_agrees_with_sklearn(digits):
+    generator = np.random.default_rng(digits)
+    positive = generator.random(60) < 0.3
+    scores = (generator.random(60) + 0.3 * positive).round(digits)
+    ours, theirs = roc_curve(positive, scores), oracle.roc_curve(positive, scores, drop_intermediate=False)
+    np.testing.assert_allclose(ours, theirs[:2])
+    with pytest.raises(ValueError, match="positive"):
+        roc_curve(np.ones(3, bool), np.zeros(3))
 
 
 def test_class_figures_agree_with_sklearn():
