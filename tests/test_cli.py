@@ -283,7 +283,7 @@ def test_broken_photographs_of_a_training_set_are_named(tmp_path, capsys):
 
 @pytest.fixture
 def ham10000(tmp_path):
-    make_synthetic(tmp_path / "ham", count=6, size=(48, 64))
+    make_synthetic(tmp_path / "ham", count=28, size=(48, 64))
     return tmp_path / "ham"
 
 
