@@ -194,7 +194,7 @@ class TestOfficial:
         assert split.parts["test"] == ("ISIC_0020", "ISIC_0021")
 
     def test_faults(self):
-        with pytest.raises(DataError, match="part is '', not one of"):
+        with pytest.raises(DataError, match="in the part '', not in one of"):
             official_split(table_of([1, 2]))
         with pytest.raises(DataError, match="no photograph is left for training"):
             official_split(table_of([1, 2], parts=["test", "test"]))
