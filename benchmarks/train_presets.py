@@ -6,8 +6,7 @@
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
-with strong augmentation, then at 192 with less, then in frames. It is scored on both test parts. `all` makes `unet`, then
-`hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER:
+with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER:
 given again, the command goes on where it stopped, and stages that are finished are only written. The card's figures come from
 photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX
 Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
@@ -39,12 +38,10 @@ NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
 SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
 STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     "unet": ({},),
-    # What the coarse stage learns of lesions in every light and position, the fine ones take to the size of use, the last one
-    # also to photographs that are not cropped.
+    # What the coarse stage learns of lesions in every light and position, the fine one takes to the size of use.
     "hybrid": (
         {"size": 128, "steps": 7500, "augment": "strong"},
         {"size": 192, "steps": 3400, "augment": "medium", "learning_rate": 1e-3},
-        {"size": 192, "steps": 1600, "augment": "frames", "learning_rate": 1e-3},
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
