@@ -6,10 +6,11 @@
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
-with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER:
-given again, the command goes on where it stopped, and stages that are finished are only written. The card's figures come from
-photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX
-Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
+with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are
+by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER: given again, the
+command goes on where it stopped, and stages that are finished are only written. The card's figures come from photographs that
+neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX Runtime where its
+graph can be written (TensorFlow's backend and `dermaseg[export]`).
 """
 
 import argparse
