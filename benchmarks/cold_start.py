@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--further", type=int, default=20)
     parser.add_argument("--width", type=int, default=600)
     parser.add_argument("--height", type=int, default=450)
-    parser.add_argument("--options", nargs="*", default=[], help="of `dermaseg predict`, as --options --tta flips")
+    parser.add_argument(
+        "--options", nargs=argparse.REMAINDER, default=[], help="last: those of `dermaseg predict`, as --tta flips"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
