@@ -43,6 +43,8 @@ STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     "hybrid": (
         {"size": 128, "steps": 7500, "augment": "strong"},
         {"size": 192, "steps": 3400, "augment": "medium", "learning_rate": 1e-3},
+        # Frames, small lesions and mixed photographs, for what is not a centred crop and for what was learned by heart.
+        {"size": 192, "steps": 7500, "augment": "frames", "mix": "mixup", "learning_rate": 1.5e-3, "ema": 0.999},
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""

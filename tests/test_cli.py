@@ -319,10 +319,10 @@ def test_a_broken_folder_is_named_in_one_line(ham10000, tmp_path, capsys, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="compiles the default network three times, for minutes")
 def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
     folder = tmp_path / "run"
-    options = ["--size", 32, "--batch-size", 4, "--steps", 10_000, "--max-epochs", 3000, "--precision", "float32"]
+    tiny = ["--size", 32, "--model", "filters=[8,16]", "--precision", "float32"]
+    options = [*tiny, "--batch-size", 4, "--steps", 10_000, "--max-epochs", 3000]
     # A shell that starts tests in the background makes them deaf to Ctrl-C, and their children with them.
     listen = (
         "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL);"
