@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import json
 import os
 import sys
@@ -61,13 +62,28 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read our output, as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
         return 0
-    except (DermasegError, ValueError, OSError) as error:
+    except (DermasegError, ValueError) as error:
         complain(error)
+        return USER_ERROR
+    except OSError as error:
+        complain(DermasegError(_refusal(error, options)))
         return USER_ERROR
     except KeyboardInterrupt:
         hints = {"train": " Go on with: dermaseg train --resume {}", "predict": " What was done is in {}."}
         say(f"Interrupted.{hints.get(options.name, '').format(getattr(options, 'output', None))}")
         return INTERRUPTED
+
+
+def _refusal(error: OSError, options: argparse.Namespace) -> str:
+    """Say what the system refused, of which file, and what to do where there is no more room."""
+    if error.errno is None:
+        return str(error)
+    said = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return said
+    run = options.resume or options.output if options.name == "train" else None
+    again = f"go on with: dermaseg train --resume {run}" if run else "give the command again."
+    return f"{said} The files written before it are whole. Make room, then {again}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -95,14 +95,29 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: The file to make or replace.
         write: Writes the whole content to the path it is given, which ends like `path`.
+
+    Raises:
+        OSError: If the system refuses; its `filename` is `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".unfinished-{path.name}")
+        try:
+            write(unfinished)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let what the system refuses name the file that was wanted: a full disk names none, and Keras writes by ways of its own."""
     try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager

@@ -349,6 +349,31 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_training_goes_on(data, tmp_path):
+    folder = tmp_path / "run"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000));"
+        "from dermaseg.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    tiny = ["--size", 32, "--model", "filters=[8,16]", "--precision", "float32", "--batch-size", 4, "--steps", 8]
+    command = [sys.executable, "-c", limited, "train", "--data", data, "--output", folder, *tiny]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == cli.USER_ERROR, done.stderr
+    assert "Traceback" not in done.stderr
+    said = done.stderr.replace("\n", "")
+    assert re.search(r"run/checkpoints/\S+\.keras: File too large\. .* Make room", said)
+    assert f"dermaseg train --resume {folder}" in said
+    assert not list(folder.rglob(".unfinished-*"))
+    assert cli.run(["train", "--resume", str(folder)]) == 0
+    assert (folder / "model.keras").is_file()
+
+
+def test_a_file_that_the_system_refuses_is_named(tmp_path, capsys, photographs):
+    (tmp_path / "taken").write_text("no folder")
+    assert f"{tmp_path / 'taken'}" in fails(capsys, "predict", photographs[0], "--output", tmp_path / "taken")
+
+
+@pytest.mark.slow
 def test_the_demo_runs_from_an_empty_folder(tmp_path):
     done = shell("demo", "--images", 42, "--steps", 8, cwd=tmp_path)
     made = tmp_path / "dermaseg-demo"
