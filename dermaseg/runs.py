@@ -111,7 +111,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Let what the system refuses name the file that was wanted: a full disk names none, and Keras writes by ways of its own."""
+    """Let a refusal of the system name the file that was wanted: a full disk names none, and Keras writes in its own ways."""
     try:
         yield
     except OSError as error:

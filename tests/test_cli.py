@@ -1,7 +1,6 @@
 import dataclasses
 import io
 import json
-import os
 import re
 import resource
 import shutil
