@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from dermaseg import fuzzy
+from dermaseg.fuzzy.masks import check_tau
 from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky
 from dermaseg.reduction import pixel_mean, pixel_sum
 
@@ -495,7 +496,7 @@ class FuzzySegmentation(FunctionLoss):
         name: str = "fuzzy_segmentation",
         **kwargs: Any,
     ) -> None:
-        fuzzy.check_tau(tau_px)
+        check_tau(tau_px)
         _check_tversky("godel", None, 1.0, 1.0, smooth)
         parameters = {"tau_px": tau_px, "smooth": smooth, "from_logits": from_logits}
         super().__init__(fuzzy_segmentation_loss, parameters, name=name, **kwargs)
