@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermaseg.artefacts import (
-    bare_skin,
-    check_image,
-    check_mask,
-    check_plane,
-    hair_pixels,
-    lab_pixels,
-    skin_colour,
-    skin_tone_group,
-    tone,
-)
+from dermaseg.artefacts.hair import hair_pixels
+from dermaseg.artefacts.lab import lab_pixels
+from dermaseg.artefacts.skin import bare_skin, skin_colour, skin_tone_group, tone
+from dermaseg.data.arrays import check_image, check_mask, check_plane
 from dermaseg.data.geometry import fit_area
 from dermaseg.data.images import resize_image, resize_mask
 
