@@ -22,7 +22,7 @@ from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
-from dermaseg.prediction import named_outputs
+from dermaseg.prediction.outputs import named_outputs
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
