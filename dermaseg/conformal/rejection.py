@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from dermaseg.conformal.checks import check_share
-from dermaseg.metrics.calibration import risk_coverage_curve
+from dermaseg.metrics.selective import risk_coverage_curve
 
 __all__ = ["Rejection", "choose_rejection"]
 
