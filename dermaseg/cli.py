@@ -20,7 +20,8 @@ from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
 from dermaseg.errors import DermasegError
 from dermaseg.precision import PRECISIONS
-from dermaseg.prediction import NOT_A_DIAGNOSIS, TTA
+from dermaseg.prediction.predictor import TTA
+from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.pretrained import DEFAULT_PRESET
 from dermaseg.tasks import IMBALANCE, TASKS, Settings
 

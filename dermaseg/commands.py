@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from dermaseg.console import complain, console, load_backend_quietly, say
 from dermaseg.errors import DermasegError
-from dermaseg.prediction import NOT_A_DIAGNOSIS, Photo
+from dermaseg.prediction.photos import Photo
+from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.tasks import TASKS, Settings
 
 if TYPE_CHECKING:

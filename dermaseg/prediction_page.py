@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermaseg.html import Card, Page
-from dermaseg.prediction import NOT_A_DIAGNOSIS, Prediction
+from dermaseg.prediction.result import NOT_A_DIAGNOSIS, Prediction
 from dermaseg.runs import stream_text
 
 __all__ = ["save_predictions"]

@@ -13,7 +13,8 @@ from dermaseg.data.images import read_image, read_mask_at
 from dermaseg.html import Page, Tile
 from dermaseg.metrics import reliability
 from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
-from dermaseg.prediction import NOT_A_DIAGNOSIS, Predictor
+from dermaseg.prediction import Predictor
+from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.report import MEANINGS, Diagnoses, Report
 from dermaseg.runs import RunFolder, read_json
 

@@ -18,12 +18,12 @@ from dermaseg.artefacts import (
     dark_corner_score,
     hair_score,
     image_attributes,
-    lab_pixels,
     ruler_score,
     skin_pixels,
     skin_tone_angle,
     skin_tone_group,
 )
+from dermaseg.artefacts.lab import lab_pixels
 from dermaseg.data.photography import photograph
 
 SIZE = 128

@@ -72,13 +72,13 @@ def test_data_parallel_devices_train_as_one_device():
 def test_replicas_share_their_statistics_within_encoders_too(monkeypatch):
     import keras
 
-    from dermaseg import training
+    from dermaseg import fitting
 
     inner = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.BatchNormalization()])
     outer = keras.Sequential([keras.Input((4, 4, 2)), inner, keras.layers.BatchNormalization()])
     norms = [inner.layers[-1], outer.layers[-1]]
-    training._share_statistics(outer)
+    fitting._share_statistics(outer)
     assert not any(norm.synchronized for norm in norms)  # one device
-    monkeypatch.setattr(training, "replica_count", lambda: 2)
-    training._share_statistics(outer)
+    monkeypatch.setattr(fitting, "replica_count", lambda: 2)
+    fitting._share_statistics(outer)
     assert all(norm.synchronized for norm in norms)

@@ -86,7 +86,7 @@ def test_packaged_presets_stay_small():
 def test_a_preset_computes_the_same_without_keras(preset):
     pytest.importorskip("onnxruntime")
     from dermaseg.data.synthetic import synthetic_batch
-    from dermaseg.prediction import named_outputs
+    from dermaseg.prediction.outputs import named_outputs
     from dermaseg.runtime import OnnxModel
 
     photographs = synthetic_batch(2, size=(75, 101), seed=1)[0]

@@ -8,12 +8,13 @@ from dermaseg.data import HAM10000_CLASSES, Split, make_synthetic, read_samples
 from dermaseg.decisions import Decisions, fit_label_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate, evaluate_run
+from dermaseg.fitting import _sampling_weights
 from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
 from dermaseg.models import build_cnn, build_unet
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_json
 from dermaseg.tasks import IMBALANCE, TASKS, Settings, get_task, prior_factors
-from dermaseg.training import _sampling_weights, recalibrate, train
+from dermaseg.training import recalibrate, train
 from dermaseg.transfer import lend_weights
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
@@ -143,16 +144,17 @@ def test_sampling_makes_classes_equally_likely(samples):
 
 
 def test_no_sampled_copy_crosses_the_split(samples, tmp_path, monkeypatch):
-    from dermaseg import training
+    from dermaseg import deciding, fitting
 
     seen = []
-    real = training.make_dataset
+    real = fitting.make_dataset
 
     def record(part, **options):
         seen.append((set(part.ids), options.get("weights") is not None))
         return real(part, **options)
 
-    monkeypatch.setattr(training, "make_dataset", record)
+    for module in (fitting, deciding):
+        monkeypatch.setattr(module, "make_dataset", record)
     run = train("classify", samples, tmp_path / "run", imbalance="sampling", **{**TINY, "steps": 2})
     parts = {name: set(ids) for name, ids in Split.load(run.split).parts.items()}
     assert [ids for ids, weighted in seen if weighted] == [parts["train"]]
@@ -196,16 +198,17 @@ def test_figures_of_mixed_and_of_whole_photographs_mean_the_same(samples, imbala
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "mix"), [("classify", "mixup"), ("hybrid", "cutmix")])
 def test_mixed_photographs_train_and_whole_ones_validate(samples, tmp_path, monkeypatch, task, mix):
-    from dermaseg import training
+    from dermaseg import deciding, fitting
 
     seen = []
-    real = training.make_dataset
+    real = fitting.make_dataset
 
     def record(part, **options):
         seen.append((set(part.ids), options.get("mix")))
         return real(part, **options)
 
-    monkeypatch.setattr(training, "make_dataset", record)
+    for module in (fitting, deciding):
+        monkeypatch.setattr(module, "make_dataset", record)
     # Some without a mask and some without a class: their weights pass through the mixing.
     some = without(samples, masks=range(0, 10), labels=range(10, 20)) if task == "hybrid" else samples
     run = train(task, some, tmp_path / "run", mix=mix, imbalance="none", **{**TINY, "steps": 8})

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_hair", "find_hair", "remove_hair"]
+__all__ = ["draw_hair", "find_hair", "hair_width", "remove_hair"]
 
 _FINE = 3  # drawn this many times larger, then averaged down: Pillow draws lines without smooth edges
 
@@ -67,7 +67,7 @@ def find_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
 
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image has shape {image.shape} and type {image.dtype}: (height, width, 3) of uint8 is needed.")
-    short, width = min(image.shape[:2]), _hair_width(image)
+    short, width = min(image.shape[:2]), hair_width(image.shape)
     grey = np.asarray(Image.fromarray(image).convert("L"))
     darker = ndimage.grey_closing(grey, size=(width, width)).astype(np.int16) - grey
     hair = _straight_parts(darker >= contrast, length=max(5, round(short / 20)))
@@ -95,7 +95,7 @@ def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
     """
     from scipy import ndimage
 
-    hair, width = find_hair(image, contrast=contrast), _hair_width(image)
+    hair, width = find_hair(image, contrast=contrast), hair_width(image.shape)
     if not hair.any():
         return image.copy()
     known = np.dstack([image, np.full(hair.shape, 255, np.uint8)]) * (~hair[..., None] / np.float32(255))
@@ -129,6 +129,6 @@ def _straight_parts(dark: np.ndarray, *, length: int) -> np.ndarray:
     return kept[reach : reach + dark.shape[0], reach : reach + dark.shape[1]] & dark
 
 
-def _hair_width(image: np.ndarray) -> int:
-    """Return the side of the window that spans a hair, about a fortieth of the picture."""
-    return 2 * max(1, round(min(image.shape[:2]) / 80)) + 1
+def hair_width(shape: tuple[int, ...]) -> int:
+    """Return the side of the window that spans a hair or the tick of a ruler, about a fortieth of a picture of that shape."""
+    return 2 * max(1, round(min(shape[:2]) / 80)) + 1

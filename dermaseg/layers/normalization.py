@@ -17,10 +17,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras 3 composes it of single operations, in float32 whatever the policy: about ten passes over the features and back.
     TensorFlow has one kernel for each direction, which reads features in their own format and keeps statistics in float32.
     Same weights, same figures within rounding; on other backends, in inference, and wherever the kernel does not do what is
-    asked (masks, other axes than the last, renormalisation, statistics shared between replicas) it is Keras's own.
-
-    Args:
-        **kwargs: As for `keras.layers.BatchNormalization`.
+    asked (masks, other axes than the last, renormalisation, statistics shared between replicas) it is Keras's own. It takes the
+    arguments of `keras.layers.BatchNormalization`.
 
     Examples:
         >>> layer = BatchNormalization()

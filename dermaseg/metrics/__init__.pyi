@@ -9,12 +9,10 @@ from .boundary import boundary_jaccard as boundary_jaccard
 from .boundary import hausdorff95 as hausdorff95
 from .calibration import Reliability as Reliability
 from .calibration import apply_temperature as apply_temperature
-from .calibration import area_under_risk_coverage as area_under_risk_coverage
 from .calibration import brier_score as brier_score
 from .calibration import expected_calibration_error as expected_calibration_error
 from .calibration import fit_temperature as fit_temperature
 from .calibration import reliability as reliability
-from .calibration import risk_coverage_curve as risk_coverage_curve
 from .classification import balanced_accuracy as balanced_accuracy
 from .classification import choose_threshold as choose_threshold
 from .classification import class_scores as class_scores
@@ -30,4 +28,6 @@ from .segmentation import JaccardIndex as JaccardIndex
 from .segmentation import PixelSensitivity as PixelSensitivity
 from .segmentation import PixelSpecificity as PixelSpecificity
 from .segmentation import ThresholdedJaccard as ThresholdedJaccard
+from .selective import area_under_risk_coverage as area_under_risk_coverage
+from .selective import risk_coverage_curve as risk_coverage_curve
 from .streaming import BalancedAccuracy as BalancedAccuracy

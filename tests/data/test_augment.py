@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermaseg.data.augment import Augment
+from dermaseg.data.movement import draw_matrices
 from dermaseg.data.synthetic import synthetic_batch
 
 
@@ -113,9 +114,9 @@ def test_geometry_matches_scipy():
     from scipy import ndimage
 
     image = rng().integers(0, 256, (1, 20, 20, 3), dtype=np.uint8)
-    augment = Augment(rotate_deg=30, scale=0.2, shear_deg=10)
-    varied, _ = augment(image, rng=rng(8))
-    matrix = augment._matrices(1, square=True, rng=rng(8))[0][::-1, ::-1]  # rows before columns
+    varied, _ = Augment(rotate_deg=30, scale=0.2, shear_deg=10)(image, rng=rng(8))
+    matrix = draw_matrices(1, dihedral=False, rotate_deg=30, scale=0.2, shear_deg=10, square=True, rng=rng(8))[0]
+    matrix = matrix[::-1, ::-1]  # rows before columns
     centre = np.array([9.5, 9.5])
     expected = ndimage.affine_transform(
         image[0, ..., 0].astype(float), matrix, centre - matrix @ centre, order=1, mode="reflect"

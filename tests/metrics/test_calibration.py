@@ -11,12 +11,10 @@ from sklearn.metrics import brier_score_loss, log_loss
 
 from dermaseg.metrics.calibration import (
     apply_temperature,
-    area_under_risk_coverage,
     brier_score,
     expected_calibration_error,
     fit_temperature,
     reliability,
-    risk_coverage_curve,
 )
 
 RNG = np.random.default_rng(0)
@@ -124,36 +122,8 @@ def test_saturated_probabilities_stay_finite_and_extremes_are_bounded():
     assert 99 < fit_temperature([1, 0], certain) <= 100
 
 
-def test_risk_and_coverage_by_hand():
-    coverage, risk = risk_coverage_curve([0, 1, 0, 1], [0.9, 0.2, 0.8, 0.4])
-    np.testing.assert_allclose(coverage, [0.25, 0.5, 0.75, 1])
-    np.testing.assert_allclose(risk, [0, 0, 1 / 3, 1 / 2])
-    assert area_under_risk_coverage([0, 1, 0, 1], [0.9, 0.2, 0.8, 0.4]) == pytest.approx((1 / 3 + 1 / 2) / 4)
-
-
-def test_ties_count_as_the_mean_over_their_orders():
-    errors, confidence = np.array([1.0, 0.0, 0.0, 0.5, 1.0]), np.array([3, 3, 3, 1, 1])
-    orders = []
-    for _ in range(4000):
-        noise = confidence + RNG.random(5) / 2
-        orders.append(area_under_risk_coverage(errors, noise))
-    assert area_under_risk_coverage(errors, confidence) == pytest.approx(np.mean(orders), abs=0.01)
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=20), st.randoms())
-def test_the_area_does_not_depend_on_the_rows_and_lies_between_best_and_worst(rows, random):
-    errors, confidence = np.array(rows, dtype=float).T
-    area = area_under_risk_coverage(errors, confidence)
-    order = random.sample(range(len(rows)), len(rows))
-    assert area_under_risk_coverage(errors[order], confidence[order]) == pytest.approx(area)
-    best, worst = area_under_risk_coverage(errors, -errors), area_under_risk_coverage(errors, errors)
-    assert best - 1e-9 <= area <= worst + 1e-9
-    assert area_under_risk_coverage(errors, np.ones(len(rows))) == pytest.approx(errors.mean())
-
-
 def test_figures_of_reports_load_no_backend():
-    modules = ["boundary", "bootstrap", "calibration", "classification", "masks"]
+    modules = ["boundary", "bootstrap", "calibration", "classification", "masks", "selective"]
     script = (
         f"import sys\n{''.join(f'import dermaseg.metrics.{module}; ' for module in modules)}\n"
         "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
@@ -175,8 +145,6 @@ def test_figures_of_reports_load_no_backend():
         (lambda: fit_temperature([0, 1], [[0.5, 0.5]]), "one a row of probabilities"),
         (lambda: fit_temperature([0], [[3.0, -1.0]]), "through a sigmoid or softmax"),
         (lambda: apply_temperature([[0.5, 0.5]], 0.0), "temperature must be above 0"),
-        (lambda: risk_coverage_curve([0, 1], [1.0]), "must be .samples,. and agree"),
-        (lambda: area_under_risk_coverage([0, np.nan], [1.0, 2.0]), "finite"),
     ],
 )
 def test_wrong_arguments_are_named(make, message):

@@ -1,28 +1,19 @@
-"""Statements that hold for new photographs: sets of classes, masks that miss little, and whom to refer. No backend.
-
-Each is fitted on a part that neither trained the model nor reports it, and holds on average over photographs that come from
-where that part came from. One photograph a lesion: two of one lesion are one piece of evidence, not two.
-"""
+"""Sets of classes that hold the true one as often as wanted."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
 
-from dermaseg.metrics.calibration import risk_coverage_curve
+from dermaseg.conformal.checks import check_share
 
-__all__ = ["ConformalClassifier", "MaskRiskControl", "Rejection", "choose_rejection", "coverage_interval"]
+__all__ = ["ConformalClassifier", "coverage_interval"]
 
 METHODS = ("lac", "aps")
-
-# Evenly spaced in the logit: networks put most of their pixels near 0 and 1. Rounded to float32, the type of masks, so that
-# `probability > threshold` decides the same wherever NumPy compares in float32.
-_GRID = (1 / (1 + np.exp(-np.linspace(-12.0, 12.0, 2401)))).astype(np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,7 @@ class ConformalClassifier:
             raise ValueError(f"method must be 'lac' or 'aps', got {self.method!r}.")
         if self.randomized and self.method != "aps":
             raise ValueError("randomized belongs to method='aps': LAC has nothing to draw.")
-        _check_share("coverage", self.coverage)
+        check_share("coverage", self.coverage)
 
     @classmethod
     def fit(
@@ -183,8 +174,8 @@ def coverage_interval(coverage: float, *, calibration: int, test: int, level: fl
         Vovk, 2012, "Conditional validity of inductive conformal predictors", proposition 2; Angelopoulos and Bates, 2023,
         "Conformal prediction: a gentle introduction", appendix C.
     """
-    _check_share("coverage", coverage)
-    _check_share("level", level)
+    check_share("coverage", coverage)
+    check_share("level", level)
     if calibration < 1 or test < 1:
         raise ValueError(f"calibration and test must be at least 1, got {calibration!r} and {test!r}.")
     rank = _rank(calibration, coverage)
@@ -196,160 +187,6 @@ def coverage_interval(coverage: float, *, calibration: int, test: int, level: fl
     return float(covered.ppf((1 - level) / 2)) / test, float(covered.ppf((1 + level) / 2)) / test
 
 
-@dataclass(frozen=True, slots=True)
-class MaskRiskControl:
-    """Set the threshold of a mask so that the share of a lesion that it misses is at most `level`, on average.
-
-    L_i(t) is the share of lesion i's pixels whose probability is not above t; it never falls as t rises. The largest t with
-    n / (n + 1) mean_i L_i(t) + 1 / (n + 1) <= level makes the expected share missed of a new lesion at most `level`, if it is
-    exchangeable with the n. It is a mean over lesions: a single one may be missed altogether. And it says nothing of the skin
-    that is marked besides: look at the Jaccard index that the threshold costs.
-
-    Args:
-        threshold: t, for `probability > t`; what `Predictor` takes.
-        level: What was asked for.
-        risk: Mean share missed at that threshold on the part that set it.
-        samples: Lesions in that part.
-
-    References:
-        Angelopoulos, Bates, Fisch, Lei and Schuster, 2024, "Conformal risk control" (first 2022), equation 4 and section 3.1,
-        with B = 1. Deviation: t is sought on 2401 values, evenly spaced in the logit from -12 to 12.
-    """
-
-    threshold: float
-    level: float
-    risk: float
-    samples: int
-
-    @classmethod
-    def fit(cls, probability_masks: Iterable[Any], true_masks: Iterable[Any], *, level: float = 0.1) -> Self:
-        """Seek the threshold, with one photograph in memory at a time.
-
-        Args:
-            probability_masks: `(height, width)` or `(height, width, 1)` each, 0 to 1, of any sizes; generators will do.
-            true_masks: 0 or 1, of the same shapes. A photograph without lesion has nothing to miss: it is passed over, and
-                the statement is about photographs with one.
-            level: Largest wanted share missed, between 0 and 1. It needs 1 / level - 1 lesions or more.
-
-        Raises:
-            ValueError: If there are too few lesions for the level, or no threshold reaches it; if one iterable ends before
-                the other, shapes differ, or a value is outside its range.
-
-        Examples:
-            >>> masks = [np.array([[0.9, 0.8], [0.6, 0.1]])] * 20
-            >>> control = MaskRiskControl.fit(masks, [np.array([[1, 1], [1, 0]])] * 20)
-            >>> round(control.threshold, 2), control.risk
-            (0.6, 0.0)
-        """
-        _check_share("level", level)
-        missed, samples = np.zeros(len(_GRID)), 0
-        end = object()
-        for position, (probability, true) in enumerate(itertools.zip_longest(probability_masks, true_masks, fillvalue=end)):
-            if probability is end or true is end:
-                raise ValueError(f"probability_masks and true_masks must be equally many; one has only {position}.")
-            pixels = _lesion_pixels(np.asarray(probability), np.asarray(true), position)
-            if pixels.size:
-                # The first threshold at which each pixel is missed.
-                first = np.searchsorted(_GRID, pixels)
-                missed += np.cumsum(np.bincount(first, minlength=len(_GRID) + 1)[:-1]) / pixels.size
-                samples += 1
-        if (samples + 1) * level < 1 - 1e-9:
-            raise ValueError(f"level={level} needs at least {math.ceil(1 / level - 1 - 1e-9)} lesions to hold, got {samples}.")
-        allowed = np.flatnonzero((missed + 1.0) / (samples + 1) <= level + 1e-12)
-        if not allowed.size:
-            raise ValueError(
-                f"level={level} is not reached by any threshold: the model gives too many lesion pixels a probability near 0."
-            )
-        best = allowed[-1]
-        return cls(float(_GRID[best]), level, float(missed[best] / samples), samples)
-
-    def mask(self, probability: Any) -> np.ndarray:
-        """Return the mask, bool, of probabilities of any shape."""
-        return np.asarray(probability) > self.threshold
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_dict`."""
-        return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """From which uncertainty on a photograph goes to a colleague.
-
-    Args:
-        threshold: The largest uncertainty that is still accepted.
-        coverage: Share of the validation part that is accepted.
-        risk: Mean error of the accepted.
-        samples: Photographs in that part.
-    """
-
-    threshold: float
-    coverage: float
-    risk: float
-    samples: int
-
-    def refer(self, uncertainty: Any) -> np.ndarray:
-        """Return whom to refer, bool; also who has an uncertainty that is no number."""
-        return ~(np.asarray(uncertainty) <= self.threshold)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_dict`."""
-        return cls(**values)
-
-
-def choose_rejection(errors: Any, uncertainty: Any, *, risk: float | None = None, share: float | None = None) -> Rejection:
-    """Choose the uncertainty above which to refer, by what the accepted may cost or by how many may be referred.
-
-    Photographs of equal uncertainty go the same way. The threshold is the one that happens to do best on this part, so expect
-    a little more risk on new photographs, and none of the promises of `ConformalClassifier`: report the risk on the test part.
-
-    Args:
-        errors: Cost of each photograph of the validation part, `(samples,)`: 0 or 1 for a class, 1 - Jaccard for a mask.
-        uncertainty: `(samples,)`, larger for what the model is less sure of: entropy, 1 - expected Jaccard.
-        risk: Largest wanted mean error of the accepted, 1 - accuracy for classes; as many as possible are accepted.
-        share: Smallest wanted share that is referred, between 0 and 1; no more than ties force are referred beyond it.
-
-    Raises:
-        ValueError: If not one of `risk` and `share` is given, the values do not fit, or no threshold gives what is wanted.
-
-    Examples:
-        >>> choose_rejection([0, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.9], risk=0.25)
-        Rejection(threshold=0.4, coverage=0.8, risk=0.25, samples=5)
-
-    References:
-        El-Yaniv and Wiener, 2010, "On the foundations of noise-free selective classification". Geifman and El-Yaniv, 2017,
-        "Selective classification for deep neural networks", whose bound on the risk is left out here.
-    """
-    if (risk is None) == (share is None):
-        raise ValueError("choose_rejection wants risk or share, one of the two.")
-    uncertainty = np.asarray(uncertainty, dtype=np.float64)
-    coverage, risks = risk_coverage_curve(errors, -uncertainty)
-    ordered = np.sort(uncertainty)
-    complete = np.append(ordered[1:] > ordered[:-1], True)  # no part of a tie
-    if risk is not None:
-        wanted = complete & (risks <= risk + 1e-12)
-        reason = f"risk={risk} is not reached: the surest {complete.argmax() + 1} have {risks[complete.argmax()]:.3f}."
-    else:
-        assert share is not None
-        _check_share("share", share)
-        wanted = complete & (coverage <= 1 - share + 1e-12)
-        reason = f"share={share} would refer everything, for the surest {complete.argmax() + 1} are equally uncertain."
-    if not wanted.any():
-        raise ValueError(reason)
-    last = np.flatnonzero(wanted)[-1]
-    return Rejection(float(ordered[last]), float(coverage[last]), float(risks[last]), len(ordered))
-
-
 def _rank(samples: int, coverage: float) -> int:
     # (99 + 1) * 0.55 is 55.00000000000001 in floating point.
     return math.ceil((samples + 1) * coverage - 1e-9)
@@ -358,11 +195,6 @@ def _rank(samples: int, coverage: float) -> int:
 def _quantile(scores: np.ndarray, coverage: float) -> float:
     rank = _rank(len(scores), coverage)
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {value!r}.")
 
 
 def _check_classes(probabilities: Any) -> np.ndarray:
@@ -377,21 +209,3 @@ def _check_classes(probabilities: Any) -> np.ndarray:
             "probabilities must lie between 0 and 1, each row with the sum 1: pass logits through a softmax first."
         )
     return probabilities
-
-
-def _lesion_pixels(probability: np.ndarray, true: np.ndarray, position: int) -> np.ndarray:
-    """Return the probabilities of the lesion's pixels, `(pixels,)`."""
-    if probability.ndim == 3 and probability.shape[-1] == 1:
-        probability = probability[..., 0]
-    if true.ndim == 3 and true.shape[-1] == 1:
-        true = true[..., 0]
-    if probability.ndim != 2 or probability.shape != true.shape:
-        raise ValueError(
-            "probability_masks and true_masks must be (height, width) and agree, got "
-            f"{probability.shape} and {true.shape} at position {position}."
-        )
-    if not ((true == 0) | (true == 1)).all():
-        raise ValueError(f"true_masks must hold 0 and 1 only, which those at position {position} do not: divide by 255.")
-    if not ((probability >= 0) & (probability <= 1)).all():
-        raise ValueError(f"probability_masks must lie between 0 and 1, which those at position {position} do not.")
-    return probability[true == 1]

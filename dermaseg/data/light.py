@@ -1,0 +1,85 @@
+"""Light, sensor and opening: the colour of a lamp, the grain of a sensor, dark corners and frames."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dermaseg.data.factors import draw_factors
+
+__all__ = ["LUMA", "draw_aperture", "draw_colour_matrices", "draw_frame", "draw_grain"]
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+def draw_colour_matrices(
+    count: int,
+    *,
+    saturation: float,
+    hue_deg: float,
+    brightness: float,
+    channel_gain: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw changes of colour as maps of red, green and blue: `gain * hue * saturation`.
+
+    Args:
+        count: How many.
+        saturation: As for `Augment`.
+        hue_deg: As for `Augment`.
+        brightness: As for `Augment`.
+        channel_gain: As for `Augment`.
+        rng: Source of chance.
+
+    Returns:
+        The maps, `(count, 3, 3)`, and what each makes of a grey of 1, `(count, 3)`.
+    """
+    factors = draw_factors(rng, saturation, (count, 1, 1))
+    saturate = factors * np.eye(3) + (1 - factors) * LUMA
+    angle = np.deg2rad(rng.uniform(-hue_deg, hue_deg, (count, 1, 1)))
+    # Rodrigues' rotation about (1, 1, 1): greys stay where they are.
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
+    turn = np.cos(angle) * np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) / 3
+    gain = draw_factors(rng, brightness, (count, 1)) * draw_factors(rng, channel_gain, (count, 3))
+    return gain[..., None] * (turn @ saturate), gain
+
+
+def draw_aperture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the light let through by a round opening around the centre, shape `(height, width, 1)`, 0 to 1."""
+    x = np.linspace(-1, 1, width, dtype=np.float32) * width / max(height, width)
+    y = np.linspace(-1, 1, height, dtype=np.float32) * height / max(height, width)
+    radius, softness = rng.uniform(0.95, 1.3), rng.uniform(0.03, 0.4)
+    return ((radius - np.hypot(x, y[:, None])) / softness + 0.5).clip(0, 1)[..., None].astype(np.float32)
+
+
+def draw_frame(height: int, width: int, zoom: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a frame about a photograph that takes `1 / zoom` of each side.
+
+    Returns:
+        Light let through, `(height, width, 1)`, 0 to 1, and the colour around it, `(3,)`, 0 to 255; both float32.
+    """
+    longer = max(height, width)
+    x, y = (np.abs((2 * np.arange(side) + 1 - side) / longer - rng.uniform(-0.06, 0.06)) for side in (width, height))
+    half = np.array([width, height]) / longer / zoom * rng.uniform(0.95, 1.3, 2)
+    kind = rng.choice(["round", "rounded", "bars"], p=[0.5, 0.25, 0.25])
+    corner, softness = 0.0, 2 / longer
+    around = rng.uniform(0, 25) * rng.uniform(0.8, 1.2, 3)
+    if kind == "bars":
+        half[int(rng.integers(2))] = np.inf
+        around = np.full(3, rng.choice([0.0, rng.uniform(0, 60)]))
+    else:
+        if kind == "round":
+            half[:] = half.min()
+        corner = half.min() * (1.0 if kind == "round" else rng.uniform(0.1, 0.6))
+        softness = rng.uniform(softness, 0.15)
+    # The signed distance to a rectangle with rounded corners; a disc is one of them.
+    beyond_x, beyond_y = x - (half[0] - corner), y[:, None] - (half[1] - corner)
+    distance = np.hypot(beyond_x.clip(0), beyond_y.clip(0)) + np.maximum(beyond_x, beyond_y).clip(max=0) - corner
+    light = (0.5 - distance / softness).clip(0, 1)
+    return light[..., None].astype(np.float32), around.astype(np.float32)
+
+
+def draw_grain(shape: tuple[int, ...], deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw noise of a triangular distribution: the difference of two bytes costs a tenth of a normal number."""
+    first, second = rng.integers(0, 256, (2, *shape), dtype=np.uint8).astype(np.float32)
+    spread = np.float32(np.sqrt(2 * (256**2 - 1) / 12))
+    return (first - second) * np.float32(deviation) / spread

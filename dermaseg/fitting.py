@@ -1,0 +1,198 @@
+"""Fit a task's network in a run folder, and keep its best epoch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from dermaseg.callbacks import Checkpoint, StopOnNaN
+from dermaseg.data import Split, make_dataset
+from dermaseg.data.augment import Augment
+from dermaseg.data.mix import Mix
+from dermaseg.data.samples import Samples
+from dermaseg.deciding import decide
+from dermaseg.distribution import replica_count
+from dermaseg.errors import DermasegError
+from dermaseg.plots import save_figure, training_curves
+from dermaseg.precision import dtype_policy
+from dermaseg.run_data import learning_parts
+from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
+from dermaseg.saving import load_model
+from dermaseg.tasks import Settings, Task
+from dermaseg.transfer import lend_weights, open_lender
+
+__all__ = ["Callbacks", "fit", "new_model"]
+
+Callbacks = list[keras.callbacks.Callback]
+
+
+def fit(
+    task: Task,
+    plan: Settings,
+    samples: Samples,
+    split: Split,
+    run: RunFolder,
+    *,
+    model: keras.Model | None = None,
+    callbacks: Callbacks,
+    on_decode: Callable[[int, int], None] | None,
+) -> RunFolder:
+    """Fit a network to the training part, from the last whole epoch where there is one, and finish the run.
+
+    Args:
+        task: The task.
+        plan: How to train it.
+        samples: The table that the run was begun with.
+        split: Its parts.
+        run: The folder, with its settings written. A finished run stays as it is.
+        model: What a new run starts from; None builds it.
+        callbacks: Further Keras callbacks.
+        on_decode: Called with (done, all) while photographs are decoded.
+
+    Raises:
+        DermasegError: If no epoch was validated.
+    """
+    if run.model.is_file():
+        return run
+    train_part, validation_part = learning_parts(split, samples)
+    saved = read_json(run.settings)
+    size = tuple(saved["canvas"])
+    epochs = plan.epochs(len(train_part))
+    steps = plan.steps_per_epoch(len(train_part))
+    keras.utils.set_random_seed(plan.seed)
+
+    checkpoint = Checkpoint(run, monitor=task.monitor)
+    with dtype_policy(saved["precision"]):
+        restored = checkpoint.restore()
+        if restored is not None:
+            model = restored
+        else:
+            model = model or new_model(task, plan, train_part, precision=saved["precision"], start=saved.get("start"))
+            _share_statistics(model)
+            model.compile(
+                optimizer=_optimizer(plan, epochs * steps),
+                # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
+                jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
+                **task.compile_options(train_part, plan),
+            )
+    common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
+    if checkpoint.epochs_done < epochs:
+        training = make_dataset(
+            train_part,
+            batch_size=min(plan.batch_size, len(train_part)),
+            augment=Augment.preset(plan.augment),
+            mix=Mix.preset(plan.mix),
+            shuffle=True,
+            weights=_sampling_weights(train_part, plan),
+            seed=plan.seed,
+            drop_remainder=True,
+            initial_epoch=checkpoint.epochs_done,
+            **common,
+        )
+        validation = make_dataset(validation_part, batch_size=plan.batch_size, one_hot=plan.mix != "none", **common)
+        # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
+        average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
+        model.fit(
+            training,
+            validation_data=validation,
+            validation_freq=_validated_epochs(epochs),
+            initial_epoch=checkpoint.epochs_done,
+            epochs=epochs,
+            callbacks=[StopOnNaN(), *average, checkpoint, *callbacks],
+            shuffle=False,  # the data set has its own order, which a resumed run repeats
+            verbose=0,
+        )
+    model = _best_model(task, plan, train_part, run, checkpoint)
+    card = _card(task, plan, train_part, run, checkpoint)
+    card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
+    write_json(run.model_card, card)
+    save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
+    # Last, for it says that the run is finished.
+    write_atomically(run.model, model.save)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    shutil.rmtree(run.cache, ignore_errors=True)
+    return run
+
+
+def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str, start: str | Path | None) -> keras.Model:
+    """Build the task's model, seeded, with the weights that it starts from.
+
+    Raises:
+        ValueError: If the builder does not take an argument of `plan.model`, or no weights fit.
+    """
+    keras.utils.set_random_seed(plan.seed)
+    with dtype_policy(precision):
+        try:
+            model = task.build(train_part, plan.model)
+        except TypeError as error:
+            raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
+        if start is not None:
+            lend_weights(open_lender(str(start)), model)
+    return model
+
+
+def _share_statistics(model: keras.Model) -> None:
+    """Let batch normalisation see the whole batch where tf.distribute splits it, as JAX's DataParallel does by itself.
+
+    A few photographs on each of several GPUs give statistics of a few. The finished model is built anew, without this.
+    """
+    if replica_count() > 1:
+        for layer in model._flatten_layers():  # those of an encoder within the model too
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+
+
+def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
+    warmup = steps // 20
+    rate = keras.optimizers.schedules.CosineDecay(
+        plan.learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=plan.learning_rate, warmup_steps=warmup
+    )
+    average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
+    return keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, global_clipnorm=1.0, **average)
+
+
+def _validated_epochs(epochs: int) -> list[int]:
+    """Choose about twenty epochs, counted from 1, the last among them: each look costs a pass over the validation part."""
+    return sorted({round(epoch) for epoch in np.linspace(epochs, 1, min(epochs, 20))})
+
+
+def _sampling_weights(train_part: Samples, plan: Settings) -> np.ndarray | None:
+    """Return how likely each training photograph is to be drawn, or None where each is taken once an epoch."""
+    if plan.imbalance != "sampling":
+        return None
+    labels = train_part.labels
+    counts = np.bincount(labels[labels >= 0], minlength=train_part.num_classes).astype(float)
+    rarity = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0) ** plan.imbalance_strength
+    known = rarity[np.maximum(labels, 0)]
+    return np.where(labels >= 0, known, known[labels >= 0].mean())  # a photograph without a class is drawn as an average one
+
+
+def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> keras.Model:
+    """Return the best epoch, averaged if asked for, as a float32 model: it computes the same on a machine without bfloat16."""
+    if checkpoint.best_row is None:
+        raise DermasegError(f"{run.path}: no epoch was validated, so no best model is known. Start again in another folder.")
+    best = load_model(checkpoint.best_path, compiled=bool(plan.ema))
+    if plan.ema:
+        best.optimizer.finalize_variable_values(best.trainable_variables)
+    # All weights come from the checkpoint: files that they started from need not be there any more.
+    options = {name: None if name in ("weights", "encoder_weights") else value for name, value in plan.model.items()}
+    with dtype_policy("float32"):
+        model = task.build(train_part, options)
+    model.set_weights(best.get_weights())
+    return model
+
+
+def _card(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> dict[str, Any]:
+    row = checkpoint.best_row or {}
+    return {
+        "task": task.name,
+        "size": plan.size,
+        "class_names": list(train_part.class_names) if task.target != "mask" else [],
+        "best_epoch": int(row["epoch"]),
+        **{name: float(row[name]) for name in task.monitor},
+    }

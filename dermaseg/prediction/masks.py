@@ -1,0 +1,36 @@
+"""Masks as a photograph of one lesion has them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["clean_mask"]
+
+
+def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes: bool = False) -> np.ndarray:
+    """Tidy a mask: a photograph for these networks shows one lesion.
+
+    Args:
+        mask: `(height, width)`, 0 or 1.
+        largest_component: Keep the largest connected region (8 neighbours); of equals, the first from the top.
+        fill_holes: Make lesion of skin that lesion surrounds.
+
+    Returns:
+        A mask of the same shape, uint8.
+
+    Examples:
+        >>> clean_mask(np.array([[1, 0, 1], [0, 0, 1]]), largest_component=True).tolist()
+        [[0, 0, 1], [0, 0, 1]]
+    """
+    mask = np.asarray(mask, np.uint8)
+    if largest_component:
+        from skimage.measure import label
+
+        regions = label(mask, connectivity=2)
+        counts = np.bincount(regions.ravel())[1:]
+        mask = (regions == counts.argmax() + 1).astype(np.uint8) if counts.size else mask
+    if fill_holes:
+        from scipy.ndimage import binary_fill_holes
+
+        mask = binary_fill_holes(mask).astype(np.uint8)
+    return mask

@@ -1,0 +1,204 @@
+"""From photographs of any size to predictions, with a trained model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from dermaseg.data.geometry import fit_area
+from dermaseg.data.images import resize_image
+from dermaseg.decisions import Decisions
+from dermaseg.errors import DataError
+from dermaseg.prediction.loading import open_model
+from dermaseg.prediction.outputs import by_name, named_outputs
+from dermaseg.prediction.photos import Photo, chunks, try_to_read
+from dermaseg.prediction.result import Prediction
+from dermaseg.runtime import OnnxModel
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["TTA", "Predictor"]
+
+TTA = ("none", "flips", "dihedral")
+
+
+class Predictor:
+    """Outline and name lesions in photographs of any size with a trained model.
+
+    A photograph is brought to the area that the model was trained at, keeping its shape; the probabilities are brought
+    back to its own size before the threshold, so that outlines stay smooth. Class probabilities are calibrated where the model
+    knows its temperature.
+
+    Args:
+        model: A run folder, a saved `.keras` file, an exported `.onnx` file, which runs without Keras, the name of a preset, or
+            a model; None takes the default preset. A run folder and a preset know their training size; a file does if a
+            `.json` of the same name stands beside it, or within it.
+        size: Side in pixels of the square with the area that the model works at; None takes the training size.
+        threshold: Probability above which a pixel is lesion; None takes the model's own, or 0.5.
+        tta: Test-time augmentation: `"none"`; `"flips"`, the mean over the photograph and its three mirror images; or
+            `"dihedral"`, over these and the same turned by 90 degrees. 4 or 8 times the work. Temperature, thresholds, sets
+            and levels of doubt were chosen on single views; a mean is more even than its members, so that sets come out a
+            little larger and more is referred, and the coverage of the sets is no longer the one that was promised.
+        dropout_samples: Monte-Carlo dropout: the mean over so many predictions with dropout left on, at least 2; 0 predicts
+            once, without. What is said of `tta` and the decisions holds here too.
+        mm_per_px: Millimetres a pixel of the photographs, for sizes in millimetres; None if not known.
+        largest_component: Keep the largest connected region of each mask alone.
+        fill_holes: Fill holes in each mask.
+
+    Raises:
+        DataError: If the model cannot be found or read.
+        ValueError: If the size is not known, an argument is outside its range, or `dropout_samples` are asked of a model
+            without dropout, of one that runs on onnxruntime, or together with `tta`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | keras.Model | None = None,
+        *,
+        size: int | None = None,
+        threshold: float | None = None,
+        tta: str = "none",
+        dropout_samples: int = 0,
+        mm_per_px: float | None = None,
+        largest_component: bool = False,
+        fill_holes: bool = False,
+    ) -> None:
+        card: dict[str, Any] = {}
+        if mm_per_px is not None and not 0 < mm_per_px < math.inf:
+            raise ValueError(f"mm_per_px must be a number of millimetres above 0, or None, got {mm_per_px!r}.")
+        if model is None or isinstance(model, (str, Path)):
+            self.model, card = open_model(model, with_keras=bool(dropout_samples))
+        else:
+            self.model = model
+        known_size = size or card.get("size")
+        if not known_size:
+            raise ValueError("size is not known for this model: give the side, in pixels, that it was trained at.")
+        if tta not in TTA:
+            raise ValueError(f"tta must be one of {', '.join(TTA)}, got {tta!r}.")
+        self.size = int(known_size)
+        self.threshold = float(card.get("threshold", 0.5) if threshold is None else threshold)
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold!r}.")
+        self.tta = tta
+        self.dropout_samples = dropout_samples
+        if dropout_samples:
+            self.model = self._with_dropout()
+        self.mm_per_px = mm_per_px
+        self.largest_component = largest_component
+        self.fill_holes = fill_holes
+        self.class_names = tuple(card.get("class_names", ()))
+        self.decisions = Decisions.from_dict(card.get("decisions", {}))
+
+    def __call__(self, photo: Photo) -> Prediction:
+        """Read one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8."""
+        return next(self.predict([photo]))
+
+    def predict(
+        self,
+        photos: Iterable[Photo],
+        *,
+        batch_size: int = 16,
+        on_error: Callable[[Photo, DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Read photographs one after the other, in order, holding one batch in memory.
+
+        Photographs that follow each other and share a shape share a batch.
+
+        Args:
+            photos: Paths, PIL images or RGB arrays.
+            batch_size: Photographs in memory at a time.
+            on_error: Called with each photograph that cannot be read and the reason; it has no prediction, and the next ones
+                follow. None raises the first reason.
+
+        Raises:
+            DataError: If a file cannot be read and `on_error` is None; the message names it.
+        """
+        with ThreadPoolExecutor(2) as readers:
+            for chunk in chunks(photos, batch_size):
+                loaded = []
+                for photo, found in zip(chunk, readers.map(try_to_read, chunk), strict=True):
+                    if not isinstance(found, DataError):
+                        loaded.append(found)
+                    elif on_error is None:
+                        raise found
+                    else:
+                        on_error(photo, found)
+                for _, group in itertools.groupby(loaded, key=lambda item: item[1].shape):
+                    yield from self._predict_group(list(group))
+
+    def _predict_group(self, group: Sequence[tuple[Path | None, np.ndarray]]) -> Iterator[Prediction]:
+        height, width = group[0][1].shape[:2]
+        canvas = fit_area((height, width), self.size)
+        outputs, disagreements = self._outputs(np.stack([resize_image(image, canvas) for _, image in group]))
+        labels = self._classes(outputs["label"]) if "label" in outputs else [{}] * len(group)
+        for index, (photo, image) in enumerate(group):
+            probability = None
+            if "mask" in outputs:
+                small = Image.fromarray(outputs["mask"][index, ..., 0])
+                resized = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+                probability = np.clip(resized, 0.0, 1.0)
+            yield Prediction(
+                photo,
+                image,
+                probability,
+                threshold=self.threshold,
+                largest_component=self.largest_component,
+                fill_holes=self.fill_holes,
+                classes=labels[index],
+                decisions=self.decisions,
+                disagreement={name: float(bits[index]) for name, bits in disagreements.items()},
+                mm_per_px=self.mm_per_px,
+            )
+
+    def _outputs(self, batch: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Predict a batch, once or repeatedly.
+
+        Returns:
+            What the model has of `mask` `(batch, height, width, channels)` and `label` `(batch, classes)`, float32, and of the
+            same, after repeated predictions, the disagreement about each photograph, `(batch,)`.
+        """
+        if self.dropout_samples:
+            from dermaseg.monte_carlo import monte_carlo_dropout
+
+            spreads = monte_carlo_dropout(self.model, batch, samples=self.dropout_samples, batch_size=len(batch))
+            spreads = by_name(spreads, spreads.probability) if not isinstance(spreads, Mapping) else spreads
+        elif self.tta != "none":
+            from dermaseg.uncertainty import dihedral_average
+
+            spreads = dihedral_average(
+                lambda images: named_outputs(self.model.predict_on_batch(images)), batch, transforms=self.tta
+            )
+        else:
+            return named_outputs(self.model.predict_on_batch(batch)), {}
+        probabilities = {name: np.asarray(spread.probability, np.float32) for name, spread in spreads.items()}
+        return probabilities, {name: spread.image_mutual_information for name, spread in spreads.items()}
+
+    def _with_dropout(self) -> keras.Model:
+        if self.dropout_samples < 2:
+            raise ValueError(
+                f"dropout_samples must be 0, or at least 2, for one prediction has no spread; got {self.dropout_samples!r}."
+            )
+        if self.tta != "none":
+            raise ValueError("dropout_samples and tta cannot be combined: leave one of them out.")
+        if isinstance(self.model, OnnxModel):
+            raise ValueError(
+                "dropout_samples needs a Keras model: an exported one has no dropout left. Give a run folder or a .keras file."
+            )
+        from dermaseg.monte_carlo import activate_dropout
+
+        return activate_dropout(self.model)
+
+    def _classes(self, probabilities: np.ndarray) -> list[dict[str, float]]:
+        if probabilities.shape[1] == 1:  # one sigmoid: the chance of the second of two classes
+            probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+        names = self.class_names or tuple(f"class_{index}" for index in range(probabilities.shape[1]))
+        calibrated = self.decisions.calibrate(probabilities)
+        return [dict(zip(names, row.tolist(), strict=True)) for row in calibrated]

@@ -1,0 +1,89 @@
+"""What a training minimises and what is watched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dermaseg.data.samples import Samples
+from dermaseg.errors import DataError
+from dermaseg.tasks.task import Settings
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["fuzzy_options", "hybrid_options", "label_options", "mask_options", "prior_factors"]
+
+
+def mask_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    """Watch the Jaccard index, and minimise it with cross-entropy."""
+    from dermaseg.losses import OverlapCrossentropy
+    from dermaseg.metrics import JaccardIndex
+
+    return {"loss": OverlapCrossentropy(overlap="jaccard"), "metrics": [JaccardIndex(name="jaccard")]}
+
+
+def fuzzy_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    """Do the same towards borders as soft as experts disagree about them."""
+    from dermaseg.losses import FuzzySegmentation
+
+    # 1.5 px at 256 pixels, wherever the training happens.
+    return {**mask_options(samples, plan), "loss": FuzzySegmentation(tau_px=1.5 * plan.size / 256)}
+
+
+def label_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    """Watch accuracies, and minimise the cross-entropy that `plan.imbalance` asks for.
+
+    Raises:
+        DataError: If a class to be weighed has no photograph.
+    """
+    import keras
+
+    from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
+    from dermaseg.metrics import BalancedAccuracy
+
+    counts = [samples.labels.tolist().count(label) for label in range(samples.num_classes)]
+    if plan.imbalance in ("logits", "weights", "focal") and not all(counts):
+        missing = [name for name, count in zip(samples.class_names, counts, strict=True) if not count]
+        raise DataError(
+            f"{samples.source}: the training part has no photograph of {', '.join(missing)}, "
+            f"so imbalance={plan.imbalance!r} cannot weigh it. Use imbalance='none' or leave the class out."
+        )
+    loss: keras.losses.Loss
+    if plan.imbalance == "logits":
+        loss = LogitAdjustedCrossentropy(priors=counts, tau=plan.imbalance_strength)
+    elif plan.imbalance in ("weights", "focal"):
+        loss = ClassBalancedFocal(class_counts=counts, gamma=0.0 if plan.imbalance == "weights" else 2.0)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy() if plan.mix == "none" else keras.losses.CategoricalCrossentropy()
+    accuracy = keras.metrics.SparseCategoricalAccuracy if plan.mix == "none" else keras.metrics.CategoricalAccuracy
+    return {"loss": loss, "metrics": [accuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]}
+
+
+def prior_factors(samples: Samples, plan: Settings) -> tuple[float, ...]:
+    """Return what brings back the classes' shares in a training part that `plan.imbalance` has evened out; see `Decisions`.
+
+    Empty where nothing was evened out. For `"focal"` it undoes the weights alone, not the focus.
+    """
+    from dermaseg.losses import class_weights
+
+    counts = np.bincount(samples.with_labels().labels, minlength=samples.num_classes).astype(float)
+    if plan.imbalance in ("logits", "sampling"):
+        factors = (counts / counts.sum()) ** plan.imbalance_strength
+    elif plan.imbalance in ("weights", "focal"):
+        weights = class_weights(samples.with_labels().labels, samples.num_classes, scheme="effective")
+        factors = np.array([1 / weights[label] for label in range(samples.num_classes)])
+    else:
+        return ()
+    return tuple((factors / factors.max()).tolist())
+
+
+def hybrid_options(samples: Samples, plan: Settings) -> dict[str, Any]:
+    """Do both, with the weight 0 for what a sample lacks."""
+    mask, label = mask_options(samples, plan), label_options(samples.with_labels(), plan)
+    # Weighted: a sample without a mask has the weight 0 there, and must not count as one with an empty mask.
+    return {
+        "loss": {"mask": mask["loss"], "label": label["loss"]},
+        "weighted_metrics": {"mask": mask["metrics"], "label": label["metrics"]},
+    }

@@ -1,0 +1,122 @@
+"""What a task is, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from dermaseg.data.augment import AUGMENTATIONS
+from dermaseg.data.mix import MIXES
+from dermaseg.data.samples import Samples
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["IMBALANCE", "Settings", "Task"]
+
+IMBALANCE = ("none", "logits", "sampling", "weights", "focal")
+"""Ways to train for rare classes: see `Settings.imbalance`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a task is trained. Every field can be set from the shell and from `train`.
+
+    Args:
+        size: Side in pixels of a square with the area that images are trained at; other shapes keep their aspect.
+        batch_size: Photographs a step.
+        steps: Steps of the whole training, from which the number of epochs follows: a small data set is seen more often.
+        max_epochs: At most so many passes, however small the data set.
+        learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
+        weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
+        ema: Decay of an exponential moving average of the trained weights, 0 for none, 0.999 for about the last thousand
+            steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
+            are moving averages already and stay those of training.
+        augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
+        mix: One of `dermaseg.data.mix.MIXES`: photographs of a training batch are mixed, with their masks and classes. Training
+            figures then take the class with the largest share for the true one.
+        imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
+            `LogitAdjustedCrossentropy`; `"sampling"`, drawing them more often; `"weights"`, counting them more, and
+            `"focal"`, also counting doubtful photographs more, both `ClassBalancedFocal`.
+        imbalance_strength: For `"logits"` and `"sampling"`: 1 treats all classes as equally common, 0 as they come.
+        precision: One of `dermaseg.precision.PRECISIONS`.
+        jit_compile: `"auto"` compiles with XLA on accelerators and with JAX; True and False force it.
+        seed: Seeds the split, the first weights, the order and the augmentation.
+        model: Further arguments of the task's builder.
+
+    Raises:
+        ValueError: If a field is outside its range.
+    """
+
+    size: int = 128
+    batch_size: int = 32
+    steps: int = 3200
+    max_epochs: int = 100
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    ema: float = 0.0
+    augment: str = "light"
+    mix: str = "none"
+    imbalance: str = "none"
+    imbalance_strength: float = 1.0
+    precision: str = "auto"
+    jit_compile: bool | Literal["auto"] = "auto"
+    seed: int = 0
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "steps", "max_epochs"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
+        for name, known in (("augment", AUGMENTATIONS), ("mix", MIXES), ("imbalance", IMBALANCE)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if not 0 <= self.imbalance_strength <= 2:
+            raise ValueError(f"imbalance_strength must lie between 0 and 2, got {self.imbalance_strength!r}.")
+
+    def epochs(self, images: int) -> int:
+        """Return how many passes over `images` photographs make `steps` steps."""
+        return max(1, min(self.max_epochs, round(self.steps / self.steps_per_epoch(images))))
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the whole batches in one pass; fewer photographs than a batch make one smaller batch."""
+        return max(1, images // self.batch_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One thing to learn from a table of samples.
+
+    Args:
+        name: Its name in the shell.
+        summary: One line for people.
+        target: What the pipeline delivers beside the images.
+        monitor: The validation figures whose mean chooses the best epoch; higher is better.
+        select: Keeps the samples that say what the task predicts, and names their classes as the task does.
+        require: Raises `DataError` for selected samples that cannot train it. A finished model is evaluated on fewer.
+        build: From a prepared table and the builder's further arguments to an uncompiled model.
+        compile_options: From a prepared training table and the settings to the loss and metrics that `Model.compile` takes.
+        settings: The defaults.
+    """
+
+    name: str
+    summary: str
+    target: Literal["mask", "label", "both"]
+    monitor: tuple[str, ...]
+    select: Callable[[Samples], Samples]
+    require: Callable[[Samples], None]
+    build: Callable[[Samples, Mapping[str, Any]], keras.Model]
+    compile_options: Callable[[Samples, Settings], dict[str, Any]]
+    settings: Settings = Settings()
+
+    def prepare(self, samples: Samples) -> Samples:
+        """Return the samples that train the task, with the classes that it names, or raise `DataError`."""
+        chosen = self.select(samples)
+        self.require(chosen)
+        return chosen
