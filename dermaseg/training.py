@@ -20,14 +20,15 @@ from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
+from dermaseg.models.inception_resnet import has_base
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.prediction import named_outputs
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
-from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
+from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_csv, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task, prior_factors
-from dermaseg.transfer import lend_weights, open_lender, warn_of_lent_knowledge
+from dermaseg.transfer import head_comes_first, lend_weights, open_lender, train_head, warn_of_lent_knowledge
 
 __all__ = ["recalibrate", "resume", "train"]
 
@@ -62,7 +63,7 @@ def train(
         start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
             share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
-        on_decode: Called with (done, all) while photographs are decoded.
+        on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
         **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults.
 
     Returns:
@@ -130,7 +131,7 @@ def resume(
         output: The run folder.
         data: Where the photographs are now, if they have moved.
         callbacks: Further Keras callbacks.
-        on_decode: Called with (done, all) while photographs are decoded.
+        on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
     Returns:
         The run folder.
@@ -146,26 +147,32 @@ def resume(
     return _fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
 
 
-def recalibrate(run: str | Path | RunFolder) -> Decisions:
+def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None) -> Decisions:
     """Settle again how to read a finished run's output, on its validation part, and write it to the model's card.
 
-    Training ends with this. It is for runs of an earlier version of this library, whose decisions were fitted otherwise.
+    Training ends with this. It is for thresholds of another sensitivity, without training anew, and for runs of an earlier
+    version of this library, whose decisions were fitted otherwise.
 
     Args:
         run: The run folder.
+        sensitivity: As in `dermaseg.tasks.Settings`; None takes that of the training.
 
     Returns:
         Temperature, thresholds, conformal sets and levels of doubt.
 
     Raises:
         DataError: If the folder holds no finished run, or its photographs have gone.
+        ValueError: If `sensitivity` is outside its range.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     saved = read_json(folder.settings)
     task = get_task(saved["task"])
     train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
     common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
-    decisions = _decide(load_model(folder.model), task, Settings(**saved["settings"]), train_part, validation_part, common)
+    plan = Settings(**saved["settings"])
+    if sensitivity is not None:
+        plan = dataclasses.replace(plan, sensitivity=sensitivity)
+    decisions = _decide(load_model(folder.model), task, plan, train_part, validation_part, common)
     write_json(folder.model_card, {**read_json(folder.model_card), "decisions": decisions.to_dict()})
     shutil.rmtree(folder.cache, ignore_errors=True)
     return decisions
@@ -199,6 +206,11 @@ def _fit(
         else:
             model = model or _new_model(task, plan, train_part, precision=saved["precision"], start=saved.get("start"))
             _share_statistics(model)
+            if head_comes_first(plan):
+                weights = _sampling_weights(train_part, plan)
+                parts = (train_part, validation_part)
+                rows = train_head(model, task, plan, parts, size=size, weights=weights, cache=run.cache, progress=on_decode)
+                write_csv(run.head_history, rows)
             model.compile(
                 optimizer=_optimizer(plan, epochs * steps),
                 # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
@@ -256,6 +268,8 @@ def _new_model(task: Task, plan: Settings, train_part: Samples, *, precision: st
             model = task.build(train_part, plan.model)
         except TypeError as error:
             raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
+        if head_comes_first(plan) and not has_base(model):
+            raise ValueError(f"head_epochs: the network of {task.name} has no base to freeze; leave it at 0.")
         if start is not None:
             lend_weights(open_lender(str(start)), model)
     return model
@@ -309,6 +323,9 @@ def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder,
     with dtype_policy("float32"):
         model = task.build(train_part, options)
     model.set_weights(best.get_weights())
+    # Nor does their absence say any more what learns: parts that were frozen are so for whoever trains on.
+    for layer, trained in zip(model._flatten_layers(), best._flatten_layers(), strict=True):
+        layer.trainable = trained.trainable
     return model
 
 
@@ -342,6 +359,7 @@ def _decide(
             outputs["label"],
             labelled.class_names,
             prior_factors=prior_factors(train_part, plan) if outputs["label"].shape[1] > 1 else (),
+            sensitivity=plan.sensitivity,
             groups=group_samples(labelled),
         )
     masked = validation_part.with_masks()
