@@ -20,7 +20,7 @@ from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
 from dermaseg.distribution import replica_count
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.models.inception_resnet import has_base
+from dermaseg.models.inception_resnet import check_sides, has_base
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import choose_precision, dtype_policy
 from dermaseg.prediction import named_outputs
@@ -96,6 +96,7 @@ def train(
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     model = _new_model(chosen, plan, train_part, precision=precision, start=start)
+    check_sides(model, height, width)
     if start is not None:
         warn_of_lent_knowledge(start, parts, samples)
     run = RunFolder.create(output)

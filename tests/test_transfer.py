@@ -16,7 +16,7 @@ from dermaseg.tasks import Settings, get_task
 from dermaseg.training import recalibrate, resume, train
 from dermaseg.transfer import head_comes_first, train_head
 
-TINY = {"size": 32, "batch_size": 8, "steps": 8, "precision": "float32", "head_epochs": 3}
+TINY = {"size": 88, "batch_size": 8, "steps": 8, "precision": "float32", "head_epochs": 3}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning"),
@@ -138,6 +138,12 @@ def test_without_weights_everything_learns_from_the_start_also_from_the_shell(sm
     assert "balanced_accuracy" in capsys.readouterr().out
 
 
+def test_photographs_too_small_for_the_base_are_refused_before_anything_is_written(samples, pretrained, tmp_path):
+    with pytest.raises(ValueError, match="photographs of 65 x 87 pixels, and Inception-ResNet-V2 needs 75 a side"):
+        train("classify-9", samples, tmp_path / "run", **{**TINY, "size": 75, "model": {"weights": pretrained}})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_network_without_a_base_has_no_head_to_train_first(samples, tmp_path):
     with pytest.raises(ValueError, match="head_epochs: the network of classify has no base"):
         train("classify", samples, tmp_path / "run", **{**TINY, "model": {"filters": (8, 16)}})
@@ -150,7 +156,7 @@ def test_a_network_without_a_base_has_no_head_to_train_first(samples, tmp_path):
 
 def test_thresholds_reach_the_sensitivity_asked_for(samples, tmp_path):
     """Saved with the model, applied by predict, and settled anew without training."""
-    options = {**TINY, "head_epochs": 0, "steps": 4, "model": {"filters": (8, 16)}}
+    options = {**TINY, "size": 32, "head_epochs": 0, "steps": 4, "model": {"filters": (8, 16)}}
     run = train("classify", samples, tmp_path / "run", sensitivity=1.0, **options)
     saved = read_json(run.model_card)["decisions"]
     assert saved["sensitivity"] == 1.0

@@ -20,6 +20,7 @@ Part = Literal["head", "top", "all"]
 
 _BASE = "inception_resnet_v2"
 _TOP_STARTS_AFTER = "mixed_7a"
+_MIN_SIDE = 75
 _IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
 _IMAGENET_FILE = "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
@@ -276,6 +277,18 @@ def _fingerprint(images: np.ndarray, weights: Sequence[np.ndarray]) -> str:
 def has_base(model: keras.Model) -> bool:
     """Tell whether the model is one of `build_inception_resnet`, with a base and a head apart."""
     return any(layer.name == _BASE for layer in model.layers)
+
+
+def check_sides(model: keras.Model, height: int, width: int) -> None:
+    """Refuse photographs that shrink to nothing within the base; other models take any.
+
+    Raises:
+        ValueError: If a side is too short.
+    """
+    if has_base(model) and min(height, width) < _MIN_SIDE:
+        raise ValueError(
+            f"size is too small: it makes photographs of {height} x {width} pixels, and Inception-ResNet-V2 needs {_MIN_SIDE} a side."
+        )
 
 
 def _base_of(model: keras.Model) -> keras.Model:
