@@ -287,7 +287,8 @@ def check_sides(model: keras.Model, height: int, width: int) -> None:
     """
     if has_base(model) and min(height, width) < _MIN_SIDE:
         raise ValueError(
-            f"size is too small: it makes photographs of {height} x {width} pixels, and Inception-ResNet-V2 needs {_MIN_SIDE} a side."
+            f"size is too small: it makes photographs of {height} x {width} pixels, "
+            f"and Inception-ResNet-V2 needs {_MIN_SIDE} a side."
         )
 
 
