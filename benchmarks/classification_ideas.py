@@ -115,14 +115,14 @@ def table(output: Path) -> str:
             continue
         cells = []
         for figure in FIGURES.values():
-            cells.append(str(_mean(figure, [found[arm, seed] for seed in seeds])))
+            cells.append(str(mean_figure(figure, [found[arm, seed] for seed in seeds])))
             beside = [found[BASELINE, seed] for seed in seeds]
-            cells.append("" if arm == BASELINE else str(_mean(figure, [found[arm, seed] for seed in seeds], beside)))
+            cells.append("" if arm == BASELINE else str(mean_figure(figure, [found[arm, seed] for seed in seeds], beside)))
         lines.append(f"| {words} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def _mean(
+def mean_figure(
     figure: Callable[[np.ndarray, np.ndarray], float],
     runs: Sequence[Mapping[str, Any]],
     beside: Sequence[Mapping[str, Any]] = (),

@@ -37,15 +37,20 @@ SETTINGS = {
     "steps": "steps of the whole training; the number of epochs follows",
     "max_epochs": "at most so many passes, however small the data set",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
+    "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
     "weight_decay": "weight decay of AdamW",
     "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
     "mix": "how training photographs are mixed with each other, and their masks and classes with them",
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",
+    "sensitivity": "share of each class's validation photographs that its threshold must reach, above 0 and at most 1",
     "precision": "of the training; auto takes mixed bfloat16 on accelerators and on processors that have it, float32 elsewhere",
     "seed": "of the split, the first weights, the order and the augmentation",
 }
+
+
+_JSON_WORDS = {"none": "null", "true": "true", "false": "false"}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -228,7 +233,7 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
         type=_builder_argument,
         action="append",
         metavar="NAME=VALUE",
-        help="an argument of the task's builder, as dropout=0.3 or weights=file.h5; may be repeated",
+        help="an argument of the task's builder, as dropout=0.3, weights=file.h5 or weights=none; may be repeated",
     )
     for field in dataclasses.fields(Settings):
         if field.name not in ("model", "jit_compile"):
@@ -306,11 +311,11 @@ def _examples(*lines: str) -> str:
 
 
 def _builder_argument(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; the value is JSON where it can be, else text."""
+    """Read NAME=VALUE; the value is none, true or false as one writes them, JSON where it can be, else text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, as dropout=0.3, got {text!r}")
     try:
-        return name, json.loads(value)
+        return name, json.loads(_JSON_WORDS.get(value.casefold(), value))
     except ValueError:
         return name, value

@@ -65,7 +65,7 @@ def train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--resume goes on as the run began: leave --{given.replace('_', '-')} out, or train anew with --output."
         )
-    with counting(console, "decode") as decoded, training_progress(console) as shown:
+    with counting(console, "prepare") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume
             data = None if options.data is None else _read(options.data)
@@ -289,7 +289,7 @@ def demo(options: argparse.Namespace) -> None:
     data, folder, predictions = (options.output / name for name in ("data", "run", "predictions"))
     say(f"Making {options.images} synthetic photographs in {data}")
     samples = make_synthetic(data, count=options.images, size=DEMO_PHOTO, seed=options.seed)
-    with counting(console, "decode") as decoded, training_progress(console) as shown:
+    with counting(console, "prepare") as decoded, training_progress(console) as shown:
         run = training.train(
             "segment",
             samples,

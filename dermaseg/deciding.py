@@ -49,6 +49,7 @@ def decide(
             outputs["label"],
             labelled.class_names,
             prior_factors=prior_factors(train_part, plan) if outputs["label"].shape[1] > 1 else (),
+            sensitivity=plan.sensitivity,
             groups=group_samples(labelled),
         )
     masked = validation_part.with_masks()

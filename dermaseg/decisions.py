@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Decisions", "fit_label_decisions", "fit_mask_rejection"]
 
-WANTED_SENSITIVITY = 0.9
 WANTED_COVERAGE = 0.9
 REFERRED_SHARE = 0.1
 
@@ -33,7 +32,8 @@ class Decisions:
             (Menon et al., 2021, section 4.1). Empty where it was trained on the classes as they come.
         temperature: Divides the logits of the classes; above 1 where the network was too sure (Guo et al., 2017).
         thresholds: For each class, the calibrated probability from which a photograph counts as it, one class against the
-            rest, so that 90 % of the class's validation photographs do; classes without one have none.
+            rest, so that the share `sensitivity` of the class's validation photographs do; classes without one have none.
+        sensitivity: The share that the thresholds were chosen for.
         conformal: The sets that hold the true class nine times in ten, or None.
         label_rejection: The entropy of the classes, in bits, above which to refer, or None.
         mask_rejection: The doubt about the mask, 1 - `expected_jaccard`, above which to refer, or None.
@@ -46,6 +46,7 @@ class Decisions:
     prior_factors: tuple[float, ...] = ()
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    sensitivity: float = 0.9
     conformal: ConformalClassifier | None = None
     label_rejection: Rejection | None = None
     mask_rejection: Rejection | None = None
@@ -89,6 +90,7 @@ def fit_label_decisions(
     class_names: Sequence[str],
     *,
     prior_factors: Sequence[float] = (),
+    sensitivity: float = 0.9,
     groups: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Choose temperature, thresholds, conformal sets and the level of doubt on a part that neither trained nor reports.
@@ -100,6 +102,7 @@ def fit_label_decisions(
         probabilities: `(samples, classes)`, as the network gives them.
         class_names: One name a class.
         prior_factors: As in `Decisions`.
+        sensitivity: The share of each class's photographs that its threshold must reach, above 0 and at most 1.
         groups: `(samples,)`, the lesion of each photograph. Conformal sets are fitted on one photograph of each, for those of
             one lesion are not exchangeable. None takes each photograph for itself.
 
@@ -121,7 +124,7 @@ def fit_label_decisions(
     temperature = fit_temperature(labels, restored)
     calibrated = apply_temperature(restored, temperature)
     thresholds = {
-        name: choose_threshold(labels == index, calibrated[:, index], sensitivity=WANTED_SENSITIVITY)
+        name: choose_threshold(labels == index, calibrated[:, index], sensitivity=sensitivity)
         for index, name in enumerate(class_names)
         if (labels == index).any()
     }
@@ -131,6 +134,7 @@ def fit_label_decisions(
         "prior_factors": tuple(prior_factors),
         "temperature": temperature,
         "thresholds": thresholds,
+        "sensitivity": sensitivity,
         "conformal": ConformalClassifier.fit(labels[one_each], calibrated[one_each], coverage=WANTED_COVERAGE),
         "label_rejection": _rejection(wrong, entropy_bits(calibrated)),
     }

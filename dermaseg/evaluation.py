@@ -42,7 +42,7 @@ ATTRIBUTES = ("tone", "hair", "ruler", "dark_corners")
 # "accuracy" in a report is that of the classes; most pixels are skin, and theirs says little.
 MASK_FIGURES = tuple(MEANINGS)[: tuple(MEANINGS).index("boundary_distance_px") + 1]
 OUTLINE_FIGURES = ("jaccard", "thresholded_jaccard", "dice")
-SUBGROUP_FIGURES = (*OUTLINE_FIGURES, "accuracy", "balanced_accuracy", "macro_auc")
+SUBGROUP_FIGURES = (*OUTLINE_FIGURES, "accuracy", "majority_share", "balanced_accuracy", "macro_auc")
 ALARM_CLASSES = ("mel", "melanoma", "malignant")
 ALARM_RATE = 0.9
 # Statistics of the whole part, such as an AUC, are computed again for each resample.

@@ -18,13 +18,14 @@ from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
 from dermaseg.distribution import replica_count
 from dermaseg.errors import DermasegError
+from dermaseg.models.inception_resnet import has_base
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
 from dermaseg.run_data import learning_parts
-from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
+from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
-from dermaseg.transfer import lend_weights, open_lender
+from dermaseg.transfer import head_comes_first, lend_weights, open_lender, train_head
 
 __all__ = ["Callbacks", "fit", "new_model"]
 
@@ -52,7 +53,7 @@ def fit(
         run: The folder, with its settings written. A finished run stays as it is.
         model: What a new run starts from; None builds it.
         callbacks: Further Keras callbacks.
-        on_decode: Called with (done, all) while photographs are decoded.
+        on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
     Raises:
         DermasegError: If no epoch was validated.
@@ -74,6 +75,11 @@ def fit(
         else:
             model = model or new_model(task, plan, train_part, precision=saved["precision"], start=saved.get("start"))
             _share_statistics(model)
+            if head_comes_first(plan):
+                weights = _sampling_weights(train_part, plan)
+                parts = (train_part, validation_part)
+                rows = train_head(model, task, plan, parts, size=size, weights=weights, cache=run.cache, progress=on_decode)
+                write_csv(run.head_history, rows)
             model.compile(
                 optimizer=_optimizer(plan, epochs * steps),
                 # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
@@ -131,6 +137,8 @@ def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str
             model = task.build(train_part, plan.model)
         except TypeError as error:
             raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
+        if head_comes_first(plan) and not has_base(model):
+            raise ValueError(f"head_epochs: the network of {task.name} has no base to freeze; leave it at 0.")
         if start is not None:
             lend_weights(open_lender(str(start)), model)
     return model
@@ -184,6 +192,9 @@ def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder,
     with dtype_policy("float32"):
         model = task.build(train_part, options)
     model.set_weights(best.get_weights())
+    # Nor does their absence say any more what learns: parts that were frozen are so for whoever trains on.
+    for layer, trained in zip(model._flatten_layers(), best._flatten_layers(), strict=True):
+        layer.trainable = trained.trainable
     return model
 
 

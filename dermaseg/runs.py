@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "history.csv"
 
     @property
+    def head_history(self) -> Path:
+        """One row an epoch of the head alone, where it was trained first."""
+        return self.path / "head.csv"
+
+    @property
     def checkpoints(self) -> Path:
         """The state from which an interrupted run goes on."""
         return self.path / "checkpoints"

@@ -17,6 +17,7 @@ from dermaseg.deciding import decide
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.fitting import Callbacks, fit, new_model
+from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
 from dermaseg.runs import RunFolder, read_json, versions, write_json
@@ -55,7 +56,7 @@ def train(
         start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
             share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
-        on_decode: Called with (done, all) while photographs are decoded.
+        on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
         **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults.
 
     Returns:
@@ -88,6 +89,7 @@ def train(
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
+    check_sides(model, height, width)
     if start is not None:
         warn_of_lent_knowledge(start, parts, samples)
     run = RunFolder.create(output)
@@ -123,7 +125,7 @@ def resume(
         output: The run folder.
         data: Where the photographs are now, if they have moved.
         callbacks: Further Keras callbacks.
-        on_decode: Called with (done, all) while photographs are decoded.
+        on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
     Returns:
         The run folder.
@@ -139,26 +141,32 @@ def resume(
     return fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
 
 
-def recalibrate(run: str | Path | RunFolder) -> Decisions:
+def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None) -> Decisions:
     """Settle again how to read a finished run's output, on its validation part, and write it to the model's card.
 
-    Training ends with this. It is for runs of an earlier version of this library, whose decisions were fitted otherwise.
+    Training ends with this. It is for thresholds of another sensitivity, without training anew, and for runs of an earlier
+    version of this library, whose decisions were fitted otherwise.
 
     Args:
         run: The run folder.
+        sensitivity: As in `dermaseg.tasks.Settings`; None takes that of the training.
 
     Returns:
         Temperature, thresholds, conformal sets and levels of doubt.
 
     Raises:
         DataError: If the folder holds no finished run, or its photographs have gone.
+        ValueError: If `sensitivity` is outside its range.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     saved = read_json(folder.settings)
     task = get_task(saved["task"])
     train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
     common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
-    decisions = decide(load_model(folder.model), task, Settings(**saved["settings"]), train_part, validation_part, common)
+    plan = Settings(**saved["settings"])
+    if sensitivity is not None:
+        plan = dataclasses.replace(plan, sensitivity=sensitivity)
+    decisions = decide(load_model(folder.model), task, plan, train_part, validation_part, common)
     write_json(folder.model_card, {**read_json(folder.model_card), "decisions": decisions.to_dict()})
     shutil.rmtree(folder.cache, ignore_errors=True)
     return decisions

@@ -1,19 +1,28 @@
-"""Start a network from the weights of another one."""
+"""Start a network from the weights of another one, or its head on a base that knows something already."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
+from dermaseg.callbacks import StopOnNaN
 from dermaseg.data import Split
+from dermaseg.data.cache import PixelCache
 from dermaseg.data.samples import Samples
+from dermaseg.models.inception_resnet import cache_features, split_head
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import find_preset, is_preset
 from dermaseg.saving import load_model
+from dermaseg.tasks import Settings, Task
 
 __all__ = ["lend_weights"]
+
+HEAD_LEARNING_RATE = 1e-3
 
 
 def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
@@ -81,3 +90,61 @@ def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) ->
                 "run, whose figures will be too good. Give split=Split.load(...) of that run, or the same data and seed.",
                 stacklevel=3,
             )
+
+
+def head_comes_first(plan: Settings) -> bool:
+    """Tell whether the head is trained first: it is asked for, and the base has weights that are worth freezing."""
+    return plan.head_epochs > 0 and ("weights" not in plan.model or plan.model["weights"] is not None)
+
+
+def train_head(
+    model: keras.Model,
+    task: Task,
+    plan: Settings,
+    parts: tuple[Samples, Samples],
+    *,
+    size: tuple[int, int],
+    weights: np.ndarray | None,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Train the last layer on features of the frozen base, which looks at each photograph once, as it is.
+
+    A random head sends random gradients: on an unfrozen base they would destroy first what the head is to learn from.
+    Photographs are neither augmented nor mixed, for then they would have other features at each pass. The features are kept
+    in the cache, so that a run that was interrupted computes them no second time.
+
+    Args:
+        model: As built by `build_inception_resnet`; its head is trained in place.
+        task: Gives the loss and the metrics.
+        plan: Gives the passes.
+        parts: Those that train and validate.
+        size: Height and width in pixels.
+        weights: How likely each training photograph would be drawn, which here counts it more, or None.
+        cache: The run's folder for pixels and features.
+        progress: Called with (done, all).
+
+    Returns:
+        A row an epoch: its number, loss and metrics, also on the validation part.
+    """
+    _, head = split_head(model)
+    inputs, targets = [], []
+    for part in parts:
+        images = PixelCache(part, size=size, folder=cache, progress=progress).map_images()
+        inputs.append(np.array(cache_features(model, images, cache, batch_size=plan.batch_size, progress=progress)))
+        one_hot = np.eye(part.num_classes, dtype=np.float32)
+        targets.append(part.labels if plan.mix == "none" else one_hot[part.labels])
+    head.compile(keras.optimizers.Adam(HEAD_LEARNING_RATE), **task.compile_options(parts[0], plan))
+    history = head.fit(
+        inputs[0],
+        targets[0],
+        sample_weight=None if weights is None else weights / weights.mean(),
+        validation_data=(inputs[1], targets[1]),
+        batch_size=plan.batch_size,
+        epochs=plan.head_epochs,
+        callbacks=[StopOnNaN()],
+        verbose=0,
+    ).history
+    return [
+        {"epoch": epoch + 1, **{name: float(row[epoch]) for name, row in history.items()}} for epoch in range(plan.head_epochs)
+    ]

@@ -37,3 +37,24 @@ def keras_policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture
+def small_base(monkeypatch):
+    """Take for Inception-ResNet-V2 what the functions around it see of it: names, a nested model, batch normalisation."""
+    import keras
+    from keras import layers
+
+    def stand_in(*, include_top, weights, input_shape, name):
+        images = keras.Input(input_shape)
+        x = images
+        for stage, width in (("stem", 4), ("mixed_7a", 6), ("conv_7b", 8)):
+            x = layers.Conv2D(width, 3, strides=2, padding="same", name=f"{stage}_conv")(x)
+            x = layers.BatchNormalization(name=f"{stage}_bn")(x)
+            x = layers.Activation("relu", name=stage)(x)
+        base = keras.Model(images, x, name=name)
+        if weights is not None:
+            base.load_weights(weights)
+        return base
+
+    monkeypatch.setattr(keras.applications, "InceptionResNetV2", stand_in)

@@ -130,6 +130,24 @@ def test_a_classifier_learns_the_synthetic_classes(samples, tmp_path):
     assert report.figures["accuracy"].value > report.figures["majority_share"].value + 0.05
 
 
+def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(samples, tmp_path):
+    run = train("classify-7", samples, tmp_path / "run", **{**TINY, "steps": 2})
+    report = evaluate_run(run)
+    test = Split.load(run.split).apply(samples)["test"]
+    for grouping in ("sex", "age", "localization"):
+        groups = report.subgroups[grouping]
+        assert sum(figures["accuracy"].count for figures in groups.values()) == len(test)
+        assert len(groups) > 1
+        for figures in groups.values():
+            assert {"accuracy", "majority_share", "balanced_accuracy"} <= set(figures)
+            for interval in figures.values():
+                assert interval.low <= interval.value <= interval.high
+                assert interval.groups <= interval.count
+    assert any(figures["accuracy"].low < figures["accuracy"].high for figures in report.subgroups["sex"].values())
+    text = report.to_markdown()
+    assert all(f"## By {grouping}" in text for grouping in ("sex", "age"))
+
+
 def test_sampling_makes_classes_equally_likely(samples):
     plan = Settings(imbalance="sampling")
     rare = samples.select([index for index, sample in enumerate(samples) if sample.label != 0 or index < 20])

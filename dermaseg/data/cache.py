@@ -97,6 +97,11 @@ class PixelCache:
         images = records[:, : 3 * self._area].reshape(-1, *self.size, 3)
         return images, records[:, 3 * self._area :].reshape(-1, *self.size, 1) if self.masks else None
 
+    def map_images(self) -> np.ndarray:
+        """Map all images, `(samples, height, width, 3)` uint8, read-only: what is looked at is read, and no more."""
+        records = np.memmap(self.path, np.uint8, mode="r").reshape(-1, self._record_bytes)
+        return records[:, : 3 * self._area].reshape(-1, *self.size, 3)
+
     def _write(self, samples: tuple[Sample, ...], total_bytes: int, progress: Callable[[int, int], None] | None) -> None:
         folder = self.path.parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ Part = Literal["head", "top", "all"]
 
 _BASE = "inception_resnet_v2"
 _TOP_STARTS_AFTER = "mixed_7a"
+_MIN_SIDE = 75
 _IMAGENET_URL = "https://storage.googleapis.com/tensorflow/keras-applications/inception_resnet_v2/"
 _IMAGENET_FILE = "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
@@ -114,7 +115,12 @@ def split_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def cache_features(
-    model: keras.Model, images: np.ndarray, folder: str | os.PathLike[str], *, batch_size: int = 32
+    model: keras.Model,
+    images: np.ndarray,
+    folder: str | os.PathLike[str],
+    *,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Compute the base's pooled features of every image once, and keep them in a file.
 
@@ -126,6 +132,7 @@ def cache_features(
         images: `(images, height, width, 3)`, values 0 to 255; an array or a memory map.
         folder: Where the file is, or will be; created if need be.
         batch_size: Images a step; it does not change the features.
+        progress: Called with (done, all) while features are computed.
 
     Returns:
         `(images, 1536)` float32, mapped from the file, read-only.
@@ -141,7 +148,7 @@ def cache_features(
         # Written beside and moved: an interrupt leaves no half file that is taken for whole.
         partial = path.with_suffix(f".{os.getpid()}.partial")
         with partial.open("wb") as file:
-            np.save(file, extractor.predict(images, batch_size=batch_size, verbose=0))
+            np.save(file, _extract(extractor, images, batch_size, progress))
         partial.replace(path)
     return np.load(path, mmap_mode="r")
 
@@ -236,6 +243,19 @@ def _fit(
     return model.fit(**data, validation_data=validation, epochs=epochs, callbacks=list(callbacks))
 
 
+def _extract(
+    extractor: keras.Model, images: np.ndarray, batch_size: int, progress: Callable[[int, int], None] | None
+) -> np.ndarray:
+    """Compute features of some batches at a time: `predict` would hold all of a memory map in memory."""
+    some = 8 * batch_size
+    parts = []
+    for start in range(0, len(images), some):
+        parts.append(extractor.predict(images[start : start + some], batch_size=batch_size, verbose=0))
+        if progress is not None:
+            progress(min(start + some, len(images)), len(images))
+    return np.concatenate(parts)
+
+
 def _with_features(
     model: keras.Model, data: Any, folder: str | os.PathLike[str], batch_size: int
 ) -> tuple[np.ndarray, Any] | None:
@@ -252,6 +272,24 @@ def _fingerprint(images: np.ndarray, weights: Sequence[np.ndarray]) -> str:
     for array in (*images, *weights):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def has_base(model: keras.Model) -> bool:
+    """Tell whether the model is one of `build_inception_resnet`, with a base and a head apart."""
+    return any(layer.name == _BASE for layer in model.layers)
+
+
+def check_sides(model: keras.Model, height: int, width: int) -> None:
+    """Refuse photographs that shrink to nothing within the base; other models take any.
+
+    Raises:
+        ValueError: If a side is too short.
+    """
+    if has_base(model) and min(height, width) < _MIN_SIDE:
+        raise ValueError(
+            f"size is too small: it makes photographs of {height} x {width} pixels, "
+            f"and Inception-ResNet-V2 needs {_MIN_SIDE} a side."
+        )
 
 
 def _base_of(model: keras.Model) -> keras.Model:

@@ -82,7 +82,9 @@ def _build_cnn(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
 def _build_inception_resnet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_inception_resnet
 
-    return build_inception_resnet(**{"num_classes": samples.num_classes, "trainable": "top", **options})
+    # Random features are worth neither keeping nor freezing.
+    trainable = "top" if options.get("weights", "imagenet") is not None else "all"
+    return build_inception_resnet(**{"num_classes": samples.num_classes, "trainable": trainable, **options})
 
 
 def _build_hybrid(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
@@ -153,14 +155,16 @@ TASKS: Mapping[str, Task] = {
         ),
         Task(
             name="classify-9",
-            summary="Nine classes, a folder each: Inception-ResNet-V2, by default with ImageNet's weights.",
+            summary="Nine classes, a folder each: Inception-ResNet-V2 with ImageNet's weights, first the head, then the top.",
             target="label",
             monitor=("val_accuracy", "val_balanced_accuracy"),
             select=Samples.with_labels,
             require=_need_count(9),
             build=_build_inception_resnet,
             compile_options=label_options,
-            settings=Settings(size=224, batch_size=16, steps=2000, learning_rate=3e-4, model={"weights": "imagenet"}),
+            settings=Settings(
+                size=224, batch_size=16, steps=2000, learning_rate=3e-4, head_epochs=20, model={"weights": "imagenet"}
+            ),
         ),
         Task(
             name="hybrid",

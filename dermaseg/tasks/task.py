@@ -29,6 +29,9 @@ class Settings:
         steps: Steps of the whole training, from which the number of epochs follows: a small data set is seen more often.
         max_epochs: At most so many passes, however small the data set.
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
+        head_epochs: Passes that train the classifier's last layer alone, before all else, on the frozen base's features, which
+            are computed once. For networks on a base that knows something already, as that of `classify-9`; left out with
+            `model={"weights": None}`, whose base knows nothing.
         weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
         ema: Decay of an exponential moving average of the trained weights, 0 for none, 0.999 for about the last thousand
             steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
@@ -40,6 +43,8 @@ class Settings:
             `LogitAdjustedCrossentropy`; `"sampling"`, drawing them more often; `"weights"`, counting them more, and
             `"focal"`, also counting doubtful photographs more, both `ClassBalancedFocal`.
         imbalance_strength: For `"logits"` and `"sampling"`: 1 treats all classes as equally common, 0 as they come.
+        sensitivity: The share of each class's validation photographs, above 0 and at most 1, that its threshold must reach; see
+            `dermaseg.decisions.Decisions`. It changes how the trained network is read, not the training.
         precision: One of `dermaseg.precision.PRECISIONS`.
         jit_compile: `"auto"` compiles with XLA on accelerators and with JAX; True and False force it.
         seed: Seeds the split, the first weights, the order and the augmentation.
@@ -54,12 +59,14 @@ class Settings:
     steps: int = 3200
     max_epochs: int = 100
     learning_rate: float = 2e-3
+    head_epochs: int = 0
     weight_decay: float = 1e-3
     ema: float = 0.0
     augment: str = "light"
     mix: str = "none"
     imbalance: str = "none"
     imbalance_strength: float = 1.0
+    sensitivity: float = 0.9
     precision: str = "auto"
     jit_compile: bool | Literal["auto"] = "auto"
     seed: int = 0
@@ -70,6 +77,8 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        if not isinstance(self.head_epochs, int) or isinstance(self.head_epochs, bool) or self.head_epochs < 0:
+            raise ValueError(f"head_epochs must be an integer of at least 0, got {self.head_epochs!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
         if not 0 <= self.ema < 1:
@@ -79,6 +88,8 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if not 0 <= self.imbalance_strength <= 2:
             raise ValueError(f"imbalance_strength must lie between 0 and 2, got {self.imbalance_strength!r}.")
+        if not 0 < self.sensitivity <= 1:
+            raise ValueError(f"sensitivity must be above 0 and at most 1, as 0.9, got {self.sensitivity!r}.")
 
     def epochs(self, images: int) -> int:
         """Return how many passes over `images` photographs make `steps` steps."""

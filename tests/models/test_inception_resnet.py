@@ -12,25 +12,6 @@ from dermaseg.models.inception_resnet import (
 )
 
 
-def stand_in(*, include_top, weights, input_shape, name):
-    """The part of the real base that the functions around it see: names, a nested model, batch normalisation."""
-    images = keras.Input(input_shape)
-    x = images
-    for stage, width in (("stem", 4), ("mixed_7a", 6), ("conv_7b", 8)):
-        x = layers.Conv2D(width, 3, strides=2, padding="same", name=f"{stage}_conv")(x)
-        x = layers.BatchNormalization(name=f"{stage}_bn")(x)
-        x = layers.Activation("relu", name=stage)(x)
-    base = keras.Model(images, x, name=name)
-    if weights is not None:
-        base.load_weights(weights)
-    return base
-
-
-@pytest.fixture
-def small_base(monkeypatch):
-    monkeypatch.setattr(keras.applications, "InceptionResNetV2", stand_in)
-
-
 def pictures(count, size=24, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
