@@ -18,10 +18,10 @@ from dermaseg.commands import USER_ERROR
 from dermaseg.console import complain, load_backend_quietly, say, warnings_in_one_line
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.errors import DermasegError
 from dermaseg.precision import PRECISIONS
 from dermaseg.prediction.predictor import TTA
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.pretrained import DEFAULT_PRESET
 from dermaseg.tasks import IMBALANCE, TASKS, Settings
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dermaseg.console import complain, console, load_backend_quietly, say
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.errors import DermasegError
 from dermaseg.prediction.photos import Photo
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.tasks import TASKS, Settings
 
 if TYPE_CHECKING:

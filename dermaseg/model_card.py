@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dermaseg.data import Split
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.report import Report
 from dermaseg.runs import RunFolder, read_json, write_atomically
 from dermaseg.tasks import TASKS

@@ -8,8 +8,9 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.html import Card, Page
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS, Prediction
+from dermaseg.prediction.result import Prediction
 from dermaseg.runs import stream_text
 
 __all__ = ["save_predictions"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.metrics import Interval, class_scores, confusion_matrix
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.runs import write_atomically, write_csv, write_json
 
 __all__ = ["MEANINGS", "Diagnoses", "Report"]

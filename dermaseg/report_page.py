@@ -10,11 +10,11 @@ from PIL import Image
 
 from dermaseg.data import Samples
 from dermaseg.data.images import read_image, read_mask_at
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.html import Page, Tile
 from dermaseg.metrics import reliability
 from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
 from dermaseg.prediction import Predictor
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.report import MEANINGS, Diagnoses, Report
 from dermaseg.runs import RunFolder, read_json
 

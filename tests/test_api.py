@@ -26,6 +26,7 @@ INTERNAL = (
     "console",
     "converters",
     "deciding",
+    "disclaimer",
     "distribution",
     "fitting",
     "pretrained",

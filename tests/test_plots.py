@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.metrics import Interval, confusion_matrix, reliability, risk_coverage_curve
 from dermaseg.plots import (
     COLOURS,
@@ -109,6 +110,16 @@ def test_a_panel_shows_each_photograph_with_both_outlines(tmp_path):
     save_figure(figure, tmp_path / "panel.png")
     assert (tmp_path / "panel.png").stat().st_size > 1000
     assert legend(panel(photos(1), predicted=[disc()])) == ["predicted"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pictures_of_an_opinion_say_that_it_is_no_diagnosis(count):
+    images, masks = photos(count), [np.zeros((60, 80), int)] * count
+    outlined = panel(images, predicted=masks)
+    sorted_out = cases(images, predicted=masks, true=masks, scores=[0.5] * count)
+    for figure in (outlined, sorted_out):
+        assert figure.legends[0].get_title().get_text().replace("\n", " ") == NOT_A_DIAGNOSIS
+    assert heatmap_panel(images, masks).get_supxlabel().replace("\n", " ") == NOT_A_DIAGNOSIS
 
 
 def test_a_panel_wants_one_mask_and_title_a_photograph():

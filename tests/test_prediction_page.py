@@ -7,8 +7,8 @@ from PIL import Image
 
 from dermaseg.conformal import Rejection
 from dermaseg.decisions import Decisions
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.prediction import Prediction
-from dermaseg.prediction.result import NOT_A_DIAGNOSIS
 from dermaseg.prediction_page import save_predictions
 
 DECISIONS = Decisions(mask_rejection=Rejection(threshold=0.5, coverage=0.9, risk=0.1, samples=100))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dermaseg.plots.style import new_figure
+from dermaseg.plots.style import GREY, SMALL, disclaimer, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,4 +71,5 @@ def heatmap_panel(
             right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=opacity * heat)
             if titles is not None:
                 frame.suptitle(titles[index], fontsize=9)
+        figure.supxlabel(disclaimer(figure), fontsize=SMALL, color=GREY)
         return figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermaseg.data.images import resize_image, resize_mask
-from dermaseg.plots.style import COLOURS, new_figure, shorten
+from dermaseg.plots.style import COLOURS, SMALL, disclaimer, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,7 +219,9 @@ def _legend(figure: Figure, *, with_truth: bool) -> None:
     handles = [Line2D([], [], color=_PREDICTION, label="predicted", **looks)]
     if with_truth:
         handles.append(Line2D([], [], color=_TRUTH, label="true", **looks))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=2, title=disclaimer(figure), title_fontproperties={"size": SMALL}
+    )
 
 
 def _aspect(images: Sequence[np.ndarray]) -> float:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.runs import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "FEW", "GREY", "line_looks", "new_figure", "save_figure", "shorten"]
+__all__ = ["COLOURS", "FEW", "GREY", "SMALL", "disclaimer", "line_looks", "new_figure", "save_figure", "shorten"]
 
 # Okabe and Ito, 2008: told apart with any colour vision.
 COLOURS: Mapping[str, str] = {
@@ -28,6 +30,8 @@ COLOURS: Mapping[str, str] = {
 }
 
 GREY = "#767676"  # of what is there for orientation: 4.5 to 1 on white, still readable as text
+
+SMALL = 7  # points, of what must stand there and need not be looked at
 
 # Below so many, a share can move by a tenth or more with one chance draw: the mark is hollow.
 FEW = 30
@@ -65,6 +69,11 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
 
     with matplotlib.rc_context(_SETTINGS):
         yield Figure(figsize=(width, height), layout="constrained")
+
+
+def disclaimer(figure: Figure) -> str:
+    """Return, in lines that fit the figure, what a picture of a network's opinion must say: pictures are passed on alone."""
+    return textwrap.fill(NOT_A_DIAGNOSIS, max(20, int(19 * figure.get_figwidth())))  # about 19 small letters an inch
 
 
 def line_looks(count: int) -> list[dict[str, Any]]:

@@ -13,15 +13,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dermaseg.decisions import Decisions
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.prediction.masks import clean_mask
 from dermaseg.runs import write_atomically
 
 if TYPE_CHECKING:
     from dermaseg.measurements import LesionMeasurements
 
-__all__ = ["NOT_A_DIAGNOSIS", "Prediction"]
-
-NOT_A_DIAGNOSIS = "Research software: not a medical device, and no substitute for a dermatologist."
+__all__ = ["Prediction"]
 
 
 @dataclass(frozen=True)
