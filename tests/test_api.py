@@ -26,6 +26,7 @@ INTERNAL = (
     "console",
     "converters",
     "distribution",
+    "parity",
     "pretrained",
     "progress",
     "reduction",
