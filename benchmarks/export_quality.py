@@ -1,28 +1,32 @@
-"""What an export keeps of a trained network's masks, and how long it takes: float32 and int8 on ONNX Runtime, OpenVINO.
+"""What an export keeps of a trained network's masks, how large it is, and how long it takes: ONNX, LiteRT, OpenVINO.
 
     python -m benchmarks.export_quality --ham10000 DIR --output exports
     python -m benchmarks.export_quality --ham10000 DIR --output exports --model unet-ham10000-128 --images 300
 
-A preset is exported by `export_model`; int8 takes its ranges from photographs of the training part. Each is scored on
-HAM10000's held-out test part (the split of `benchmarks/train_presets.py`, seed 0), differences to float32 paired, with 95 %
-bootstrap intervals over lesions. Milliseconds are of the network alone, one photograph at a time at the size of its training,
-the runtimes taking turns. OpenVINO (`pip install openvino`) computes in float32 and, where the processor has it, bfloat16.
+A preset is exported by `export_model` in float32, float16 and int8; int8 takes its ranges from photographs of the training
+part. Each is scored on HAM10000's held-out test part (the split of `benchmarks/train_presets.py`, seed 0), differences to
+float32 paired, with 95 % bootstrap intervals over lesions. Milliseconds are of the network alone, one photograph at a time at
+the size of its training, the runtimes taking turns. OpenVINO (`pip install openvino`) reads the float32 file and computes in
+float32 and, where the processor has it, bfloat16. What cannot be exported or run is a row that says why.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.machine import describe, has_bfloat16
-from dermaseg.data import Samples, fit_area, group_samples, read_image, read_mask, read_samples, resize_image, split_samples
-from dermaseg.export import export_model
+from benchmarks.peers.machine import cores, describe, has_bfloat16
+from dermaseg.converters import quiet
+from dermaseg.data import Samples, group_samples, read_mask, read_samples, split_samples
+from dermaseg.errors import DermasegError
+from dermaseg.export import calibration_photographs, export_model
 from dermaseg.metrics import bootstrap_interval, paired_bootstrap, segmentation_scores
 from dermaseg.prediction import Predictor
 from dermaseg.presets import load_preset
@@ -50,20 +54,45 @@ class OpenVino:
         return values[0] if len(values) == 1 else dict(zip(self._names, values, strict=True))
 
 
-def runtimes(model: str, photographs: np.ndarray, output: Path) -> dict[str, Any]:
-    """Export a preset and open each export, by what the table calls it."""
+class LiteRt:
+    """An exported model on TensorFlow's LiteRT interpreter, with the `predict_on_batch` of a Keras model."""
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that the interpreter moves to another package
+            self._run = tf.lite.Interpreter(model_path=str(path), num_threads=cores()).get_signature_runner()
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray | dict[str, np.ndarray]:
+        """Run the model on `(batch, height, width, 3)`, 0 to 255."""
+        outputs = self._run(images=np.ascontiguousarray(images, dtype=np.float32))
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+
+def runtimes(model: str, photographs: np.ndarray, masks: np.ndarray | None, output: Path) -> Iterator[tuple[str, Path, Any]]:
+    """Export a preset and open each export: what the table calls it, its file, and the runtime or why there is none."""
     network = load_preset(model)
-    plain, small = output / f"{model}.onnx", output / f"{model}-int8.onnx"
-    export_model(network, plain)
-    export_model(network, small, precision="int8", check_images=photographs, tolerance=1.0)
-    found: dict[str, Any] = {"ONNX Runtime, float32": OnnxModel(plain), "ONNX Runtime, int8": OnnxModel(small)}
-    try:
-        found["OpenVINO, float32"] = OpenVino(plain, "f32")
-        if has_bfloat16():
-            found["OpenVINO, bfloat16"] = OpenVino(plain, "bf16")
-    except ImportError:
-        print("OpenVINO is not installed: left out.")
-    return found
+    for kind, suffix, options in (("ONNX Runtime", ".onnx", {}), ("LiteRT", ".tflite", {"size": photographs.shape[1:3]})):
+        for precision in ("float32", "float16", "int8"):
+            path = output / f"{model}-{precision}{suffix}"
+            # Whatever it costs is written and measured: the table is there to tell.
+            limits = {} if precision == "float32" else {"tolerance": 1.0, "jaccard_tolerance": 1.0}
+            try:
+                export_model(
+                    network, path, precision=precision, check_images=photographs, check_masks=masks, **options, **limits
+                )
+                yield f"{kind}, {precision}", path, OnnxModel(path) if suffix == ".onnx" else LiteRt(path)
+            except DermasegError as error:
+                yield f"{kind}, {precision}", path, str(error)
+    plain = output / f"{model}-float32.onnx"
+    for precision, hint in (("float32", "f32"), ("bfloat16", "bf16")):
+        try:
+            if precision == "bfloat16" and not has_bfloat16():
+                raise DermasegError("this processor has no bfloat16 instructions")
+            yield f"OpenVINO, {precision}", plain, OpenVino(plain, hint)
+        except (ImportError, DermasegError) as error:
+            yield f"OpenVINO, {precision}", plain, str(error)
 
 
 def jaccards(network: Any, samples: Samples, size: int) -> np.ndarray:
@@ -107,28 +136,29 @@ def main() -> None:
     samples = read_samples(options.ham10000).with_masks()
     parts = split_samples(samples, seed=0).apply(samples)
     size = find_preset(options.model).card["size"]
-    train, test = parts["train"], parts["test"]
-    chosen = train.select(np.linspace(0, len(train) - 1, 2 * CALIBRATION).astype(int).tolist())
-    photographs = np.stack([_resized(sample.image, size) for sample in chosen])
-    networks = runtimes(options.model, photographs, options.output)
+    photographs, masks = calibration_photographs(parts["train"], size=size, count=2 * CALIBRATION)
+    with quiet():
+        found = list(runtimes(options.model, photographs, masks, options.output))
+    networks = {name: network for name, _, network in found if not isinstance(network, str)}
+    test = parts["test"]
     count = min(options.images or len(test), len(test))
     test = test.select(np.linspace(0, len(test) - 1, count).astype(int).tolist())
     groups = group_samples(test)
     times = milliseconds(networks, photographs[:1].astype(np.float32), options.rounds)
     print(f"{options.model}, {len(test)} photographs, {size} px; {describe()}\n")
-    print(f"| runtime | Jaccard | difference | within {_KEPT} | ms a photograph |\n| --- | --- | --- | --- | --- |")
+    print(f"| runtime | Jaccard | difference | within {_KEPT} | ms a photograph | MB |\n| --- | --- | --- | --- | --- | --- |")
     plain = None
-    for name, network in networks.items():
+    for name, path, network in found:
+        if isinstance(network, str):
+            print(f"| {name} | {network} | | | | |", flush=True)
+            continue
         own = jaccards(network, test, size)
         plain = own if plain is None else plain
         difference = paired_bootstrap(own, plain, groups=groups)
         kept = "yes" if abs(difference.value) <= _KEPT else "no"
-        print(f"| {name} | {bootstrap_interval(own, groups=groups)} | {difference} | {kept} | {times[name]:.1f} |", flush=True)
-
-
-def _resized(path: Path, size: int) -> np.ndarray:
-    image = read_image(path)
-    return resize_image(image, fit_area(image.shape[:2], size))
+        megabytes = path.stat().st_size / 1e6
+        score = bootstrap_interval(own, groups=groups)
+        print(f"| {name} | {score} | {difference} | {kept} | {times[name]:.1f} | {megabytes:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

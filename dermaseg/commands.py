@@ -273,9 +273,27 @@ def _card_lines(preset: Preset) -> Iterator[str]:
 
 def export(options: argparse.Namespace) -> None:
     """Write a model for use without Keras."""
-    from dermaseg.export import export_model
+    from dermaseg.export import calibration_photographs, export_model, training_size
 
-    print(export_model(options.model, options.output))
+    if options.precision == "int8" and options.calibrate is None:
+        raise ValueError("--precision int8 needs --calibrate DIR: photographs like those to come.")
+    size = None if options.size is None else tuple(options.size)
+    images, masks = None, None
+    if options.calibrate is not None:
+        at = size or training_size(options.model)
+        images, masks = calibration_photographs(options.calibrate, size=at, count=options.calibrate_count)
+    print(
+        export_model(
+            options.model,
+            options.output,
+            size=size,
+            precision=options.precision,
+            check_images=images,
+            check_masks=masks,
+            tolerance=options.tolerance,
+            jaccard_tolerance=options.jaccard_tolerance,
+        )
+    )
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from dermaseg._version import __version__
 from dermaseg.errors import DermasegError
 from dermaseg.runtime import CARD_KEY, OnnxModel
 
-__all__ = ["CONVERTERS", "Converter", "Predict", "Size", "Source", "onnx_proto", "predict_onnx", "quantise", "quiet"]
+__all__ = ["CONVERTERS", "Converter", "Predict", "Recipe", "Size", "Source", "onnx_proto", "predict_onnx", "quiet"]
 
 _OPSET = 18  # the newest that tf2onnx is tested with
 _CARD_FILE = "card.json"
@@ -54,6 +54,14 @@ class Source:
         return [tf.TensorSpec((None, *self.size, 3), tf.float32, name="images")]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How to write a model: its number format and, for int8, photographs that say how large its values get."""
+
+    precision: str = "float32"
+    calibration: np.ndarray | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Converter:
     """One format.
@@ -70,15 +78,20 @@ class Converter:
     suffix: str
     packages: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ("float32",)
-    convert: Callable[[Source, Path], None]
+    convert: Callable[[Source, Path, Recipe], None]
     load: Callable[[Path], Predict]
     write_card: Callable[[Path, str], None]
 
 
-def _to_onnx(source: Source, path: Path) -> None:
+def _to_onnx(source: Source, path: Path, recipe: Recipe) -> None:
     import onnx
 
-    onnx.save(onnx_proto(source), path)
+    proto = onnx_proto(source)
+    if recipe.precision == "float16":
+        _halve_weights(proto)
+    onnx.save(proto, path)
+    if recipe.calibration is not None:
+        _quantise(path, recipe.calibration)
 
 
 def onnx_proto(source: Source) -> Any:
@@ -125,10 +138,32 @@ def _floor_mod(context: Any, node: Any, _name: str, _arguments: Any) -> None:
         FloorMod.version_7(context, node)
 
 
-def quantise(path: Path, images: np.ndarray) -> None:
-    """Put int8 convolutions in place of float32 ones, with the ranges that the images give."""
+def _halve_weights(proto: Any) -> None:
+    """Store kernels in half precision, each with a cast behind it that onnxruntime computes once, when it opens the file."""
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    kernels = [each for each in proto.graph.initializer if each.data_type == onnx.TensorProto.FLOAT and len(each.dims) > 1]
+    casts = []
+    for kernel in kernels:
+        name = kernel.name
+        with np.errstate(over="ignore"):  # what leaves half precision becomes infinite, and the comparison says so
+            halves = onnx.numpy_helper.to_array(kernel).astype(np.float16)
+        kernel.CopyFrom(onnx.numpy_helper.from_array(halves, f"{name}:float16"))
+        casts.append(onnx.helper.make_node("Cast", [kernel.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]  # a node stands behind those that it reads from
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.checker.check_model(proto)
+
+
+def _quantise(path: Path, images: np.ndarray) -> None:
+    """Put int8 convolutions in place of float32 ones, with the ranges that the images give.
+
+    Raises:
+        DermasegError: If there is none between the first and the last.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Photographs(CalibrationDataReader):
@@ -143,10 +178,13 @@ def quantise(path: Path, images: np.ndarray) -> None:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+        if len(convolutions) < 3:
+            raise DermasegError("int8 is for convolutions between the first and the last, and this model has none.")
         quantize_static(
             prepared,
             path,
             Photographs(),
+            quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
             nodes_to_exclude=[convolutions[0], convolutions[-1]],  # raw pixels, and the logits: they need more than 8 bits
             per_channel=True,
@@ -177,7 +215,7 @@ def _write_onnx_card(path: Path, card: str) -> None:
     onnx.save(proto, path)
 
 
-def _to_savedmodel(source: Source, path: Path) -> None:
+def _to_savedmodel(source: Source, path: Path, _recipe: Recipe) -> None:
     archive = keras.export.ExportArchive()
     archive.track(source.model)
     archive.add_endpoint("serve", source.__call__, input_signature=source.signature())
@@ -203,12 +241,19 @@ def _write_savedmodel_card(path: Path, card: str) -> None:
     (extra / _CARD_FILE).write_text(card, encoding="utf-8")
 
 
-def _to_litert(source: Source, path: Path) -> None:
+def _to_litert(source: Source, path: Path, recipe: Recipe) -> None:
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        _to_savedmodel(source, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, quiet(), _no_word_of_the_interpreter():
+        _to_savedmodel(source, Path(folder), recipe)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if recipe.precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if recipe.precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        calibration = recipe.calibration
+        if calibration is not None:
+            converter.representative_dataset = lambda: ({"images": image[np.newaxis]} for image in calibration)
         try:
             path.write_bytes(converter.convert())
         except Exception as error:
@@ -219,9 +264,7 @@ def _to_litert(source: Source, path: Path) -> None:
 def _load_litert(path: Path) -> Predict:
     import tensorflow as tf
 
-    with warnings.catch_warnings():
-        # TensorFlow 2.21 announces that its interpreter moves to the package ai-edge-litert, which it does not bring along.
-        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
+    with _no_word_of_the_interpreter():
         interpreter = tf.lite.Interpreter(model_path=str(path))
     # A runner keeps its memory for the size that it saw first, hence a new one a batch.
     return lambda images: interpreter.get_signature_runner()(images=images)
@@ -237,14 +280,28 @@ CONVERTERS: dict[str, Converter] = {
     "onnx": Converter(
         suffix=".onnx",
         packages=("onnx", "onnxruntime", "tf2onnx"),
-        precisions=("float32", "int8"),
+        precisions=("float32", "float16", "int8"),
         convert=_to_onnx,
         load=_load_onnx,
         write_card=_write_onnx_card,
     ),
-    "litert": Converter(suffix=".tflite", convert=_to_litert, load=_load_litert, write_card=_write_litert_card),
+    "litert": Converter(
+        suffix=".tflite",
+        precisions=("float32", "float16", "int8"),
+        convert=_to_litert,
+        load=_load_litert,
+        write_card=_write_litert_card,
+    ),
     "savedmodel": Converter(suffix="", convert=_to_savedmodel, load=_load_savedmodel, write_card=_write_savedmodel_card),
 }
+
+
+@contextmanager
+def _no_word_of_the_interpreter() -> Iterator[None]:
+    """TensorFlow 2.21 announces that its interpreter moves to the package ai-edge-litert, which it does not bring along."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*tf.lite.Interpreter is deprecated", UserWarning)
+        yield
 
 
 @contextmanager

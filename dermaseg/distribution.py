@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["replica_count"]
+__all__ = ["batch_shares", "replica_count", "undistributed"]
+
+
+def batch_shares() -> int:
+    """Return into how many equal shares a `keras.distribution` splits each batch; 1 without one.
+
+    Keras 3.15 refuses a batch that they do not divide.
+    """
+    import keras
+
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.device_mesh is None:
+        return 1
+    mesh = distribution.device_mesh
+    return int(mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)])
+
+
+@contextmanager
+def undistributed() -> Iterator[None]:
+    """Do without the `keras.distribution` in use for a while: batches of any size are then computed by every device alike."""
+    import keras
+
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
 
 
 def replica_count() -> int:

@@ -16,16 +16,16 @@ import keras
 import numpy as np
 
 from dermaseg._version import __version__
-from dermaseg.converters import CONVERTERS, Predict, Size, Source, onnx_proto, predict_onnx, quantise, quiet
-from dermaseg.data.synthetic import synthetic_batch
+from dermaseg.converters import CONVERTERS, Recipe, Size, Source, onnx_proto, predict_onnx, quiet
 from dermaseg.errors import DataError, DermasegError
+from dermaseg.parity import TOLERANCES, Limits, calibration_photographs, compare, make_probes
 from dermaseg.presets import load_preset
-from dermaseg.pretrained import Preset, find_preset, folded_kernels, read_weights
+from dermaseg.pretrained import Preset, find_preset, folded_kernels, is_preset, read_weights
 from dermaseg.runs import read_json, write_atomically, write_json
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
 
-__all__ = ["FORMATS", "export_graph", "export_model"]
+__all__ = ["FORMATS", "calibration_photographs", "export_graph", "export_model", "training_size"]
 
 FORMATS = tuple(CONVERTERS)
 
@@ -38,7 +38,9 @@ def export_model(
     size: tuple[int, int] | None = None,
     precision: str = "float32",
     check_images: np.ndarray | None = None,
-    tolerance: float = 1e-3,
+    check_masks: np.ndarray | None = None,
+    tolerance: float | None = None,
+    jaccard_tolerance: float = 0.005,
 ) -> Path:
     """Write a model for another runtime, and check that it computes the same there.
 
@@ -48,20 +50,29 @@ def export_model(
     in float32.
 
     The model's card (task, class names, training size, decision thresholds) goes along, with what the check found in its
-    entry `export` (`largest_difference`, `mean_difference`, `checked_px`): in ONNX under `dermaseg` in `metadata_props`, in a
-    SavedModel as `assets.extra/card.json`, in LiteRT as `card.json` in the zip archive that is appended to the file.
+    entry `export` (`largest_difference`, `mean_difference`, `checked_px`, and of fewer bits `jaccard_agreement`,
+    `jaccard_keras`, `jaccard_exported`): in ONNX under `dermaseg` in `metadata_props`, in a SavedModel as
+    `assets.extra/card.json`, in LiteRT as `card.json` in the zip archive that is appended to the file.
 
     Args:
-        model: A Keras model with one input of images, a `.keras` file, or a run folder. Of a model in memory there is no card.
+        model: A Keras model with one input of images, a `.keras` file, a run folder, or the name of a preset. Of a model in
+            memory there is no card.
         path: The file or folder to write; an export that stands there is replaced.
         format: `"onnx"`, `"litert"`, `"savedmodel"`, or `"auto"`: by the suffix `.onnx`, `.tflite`, or none (a folder).
         size: Height and width in pixels to fix. None leaves them open where the model does. Some runtimes are faster at a
             fixed size, and LiteRT cannot leave it open for every model.
-        precision: `"float32"`, or for ONNX `"int8"`: all convolutions but the first and the last then compute in 8 bits, and
-            the file is about a quarter as large. Outputs change: give the `tolerance` that you accept.
+        precision: `"float32"`; or, for ONNX and LiteRT, `"float16"`: weights take half the space, and a processor computes with
+            them in float32 (a LiteRT delegate on a GPU in float16); or `"int8"`: convolutions compute in 8 bits and the file is
+            about a quarter as large. In ONNX the first and the last convolution stay float32.
         check_images: RGB, `(batch, height, width, 3)`, 0 to 255, to compare on. None draws synthetic photographs. int8 needs
-            some tens of photographs like those that it will see: the first half sets its ranges, the other is compared on.
-        tolerance: Largest difference between a probability of the exported model and Keras's that is accepted.
+            some tens of photographs like those that it will see, as `calibration_photographs` reads them: the first half sets
+            its ranges, the other is compared on.
+        check_masks: True masks of `check_images`, `(batch, height, width, 1)`, 0 or 1. With fewer bits the lesion's mask is
+            then judged by the Jaccard index that it loses.
+        tolerance: Largest difference between a probability of the exported model and Keras's that is accepted. None is 0.001
+            for float32, 0.01 for float16 and 0.1 for int8. With fewer bits the output `mask` is not held to it.
+        jaccard_tolerance: With fewer bits, how much of the mask's mean Jaccard index may be lost. Without `check_masks` the
+            overlap with the Keras model's masks may lack no more than that, so that, whatever is true, no more is lost.
 
     Returns:
         The path.
@@ -87,31 +98,38 @@ def export_model(
             ".keras and export that file in a process with KERAS_BACKEND=tensorflow."
         )
     _require(converter.packages)
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, got {tolerance!r}.")
+    for name, value in (("tolerance", tolerance), ("jaccard_tolerance", jaccard_tolerance)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value!r}.")
     network, card = _read(model)
     fixed = _input_size(network, size)
     network = _in_float32(network)
-    probes = _probes(check_images, fixed, card)
+    probes = make_probes(check_images, check_masks, fixed, card)
+    calibration = None
     if precision == "int8":
         if check_images is None or len(check_images) < 2:
             raise ValueError("precision='int8' needs check_images: some tens of photographs like those that it will see.")
-        calibration, probes = probes[0][: len(check_images) // 2], [probes[0][len(check_images) // 2 :]]
+        calibration, other_half = probes[0].halves()
+        probes = [other_half]
+    limits = Limits(
+        tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
+        jaccard_tolerance=None if precision == "float32" else jaccard_tolerance,
+        threshold=card.get("threshold", 0.5),
+    )
     _check_writable(path)
 
     source = Source(network, fixed)
 
     def write(unfinished: Path) -> None:
-        converter.convert(source, unfinished)
-        if precision == "int8":
-            quantise(unfinished, calibration)
-        differences = _compare(source, converter.load(unfinished), probes, tolerance, path)
+        converter.convert(source, unfinished, Recipe(precision, calibration))
+        differences = compare(source, converter.load(unfinished), probes, limits, path)
         facts = {
             "format": kind,
             "precision": precision,
             "size": list(fixed),
             **differences,
-            "checked_px": [list(images.shape[1:3]) for images in probes],
+            "checked_px": [list(probe.images.shape[1:3]) for probe in probes],
+            "checked_photographs": sum(len(probe.images) for probe in probes),
             "dermaseg": __version__,
             "keras": keras.__version__,
         }
@@ -147,7 +165,8 @@ def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
     write_atomically(preset.graph, lambda unfinished: unfinished.write_bytes(content))
     write_json(preset.path.with_suffix(".json"), {**preset.card, "graph_sha256": hashlib.sha256(content).hexdigest()})
     written = find_preset(preset.name, folder=preset.path.parent)
-    _compare(source, predict_onnx(OnnxModel.from_preset(written)), _probes(None, source.size, {}), tolerance, preset.graph)
+    exported = predict_onnx(OnnxModel.from_preset(written))
+    compare(source, exported, make_probes(None, None, source.size, {}), Limits(tolerance=tolerance), preset.graph)
     return written.graph
 
 
@@ -194,12 +213,38 @@ def _require(packages: Sequence[str]) -> None:
             raise DermasegError(f'{package} is not installed: pip install ".[export]" in a clone of dermaseg.') from error
 
 
+def training_size(model: str | Path) -> int:
+    """Return the side in pixels that a run folder, a `.keras` file or a preset was trained at, as its card tells it.
+
+    Raises:
+        DataError: If there is no model.
+        ValueError: If it has no card, or the card says no size.
+    """
+    if not (is_preset(model) or _keras_file(model).is_file()):
+        raise DataError(
+            f"{model}: no model here. Give a run folder with a finished training, a .keras file or a preset's name."
+        )
+    size = _card(model).get("size")
+    if not isinstance(size, int):
+        raise ValueError(f"{model}: no card says at which size it was trained. Give a run folder, or the height and width.")
+    return size
+
+
 def _read(model: str | Path | keras.Model) -> tuple[keras.Model, dict[str, Any]]:
     if not isinstance(model, (str, Path)):
         return model, {}
-    file = Path(model) / "model.keras" if Path(model).is_dir() else Path(model)
-    card = file.with_suffix(".json")
-    return load_model(file), read_json(card) if card.is_file() else {}
+    return load_preset(str(model)) if is_preset(model) else load_model(_keras_file(model)), _card(model)
+
+
+def _card(model: str | Path) -> dict[str, Any]:
+    if is_preset(model):
+        return dict(find_preset(str(model)).card)
+    card = _keras_file(model).with_suffix(".json")
+    return read_json(card) if card.is_file() else {}
+
+
+def _keras_file(model: str | Path) -> Path:
+    return Path(model) / "model.keras" if Path(model).is_dir() else Path(model)
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
@@ -240,45 +285,6 @@ def _input_size(model: keras.Model, size: tuple[int, int] | None) -> Size:
         raise ValueError(f"size={size} does not fit this model, which was built for {built}. Leave size=None.")
     height, width = size
     return height, width
-
-
-def _probes(images: np.ndarray | None, size: Size, card: Mapping[str, Any]) -> list[np.ndarray]:
-    """Return the batches to compare on, float32."""
-    if images is not None:
-        images = np.asarray(images, np.float32)
-        if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
-            raise ValueError(f"check_images must be (batch, height, width, 3), got {images.shape}.")
-        if any(own not in (None, given) for own, given in zip(size, images.shape[1:3], strict=True)):
-            raise ValueError(f"check_images are {images.shape[1:3]}, the model takes {size} (height, width).")
-        return [images]
-    height, width = (side or card.get("size") or 96 for side in size)
-    shapes = [(2, height, width)]
-    if None in size:  # an odd size too, which has to be padded, and another batch size
-        shapes.append((3, size[0] or 45, size[1] or 61))
-    return [synthetic_batch(count, size=(high, wide))[0].astype(np.float32) for count, high, wide in shapes]
-
-
-def _compare(source: Source, predict: Predict, probes: Sequence[np.ndarray], tolerance: float, path: Path) -> dict[str, float]:
-    """Return the largest and the mean absolute difference between two models' outputs.
-
-    Raises:
-        DermasegError: If the largest is above the tolerance, or the outputs differ in name or shape.
-    """
-    differences = []
-    for images in probes:
-        expected, found = source.predict(images), predict(images)
-        shapes = [{name: values.shape for name, values in outputs.items()} for outputs in (expected, found)]
-        if shapes[0] != shapes[1]:
-            raise DermasegError(f"{path}: not written. The exported model gives {shapes[1]} where Keras gives {shapes[0]}.")
-        differences += [np.abs(values - found[name]).ravel() for name, values in expected.items()]
-    every = np.concatenate(differences)
-    largest, mean = float(every.max()), float(every.mean())
-    if not largest <= tolerance:  # NaN fails too
-        raise DermasegError(
-            f"{path}: not written. Its outputs differ from the Keras model's by up to {largest:.3g}, {mean:.3g} on average, "
-            f"which is more than tolerance={tolerance:g}."
-        )
-    return {"largest_difference": largest, "mean_difference": mean}
 
 
 def _check_writable(path: Path) -> None:

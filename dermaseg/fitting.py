@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from dermaseg.data.augment import Augment
 from dermaseg.data.mix import Mix
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
-from dermaseg.distribution import replica_count
+from dermaseg.distribution import batch_shares, replica_count, undistributed
 from dermaseg.errors import DermasegError
 from dermaseg.models.inception_resnet import has_base
 from dermaseg.plots import save_figure, training_curves
@@ -27,7 +27,7 @@ from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 from dermaseg.transfer import head_comes_first, lend_weights, open_lender, train_head
 
-__all__ = ["Callbacks", "fit", "new_model"]
+__all__ = ["Callbacks", "fit", "new_model", "shared_batch"]
 
 Callbacks = list[keras.callbacks.Callback]
 
@@ -66,6 +66,7 @@ def fit(
     epochs = plan.epochs(len(train_part))
     steps = plan.steps_per_epoch(len(train_part))
     keras.utils.set_random_seed(plan.seed)
+    shares = batch_shares()
 
     checkpoint = Checkpoint(run, monitor=task.monitor)
     with dtype_policy(saved["precision"]):
@@ -84,13 +85,13 @@ def fit(
                 optimizer=_optimizer(plan, epochs * steps),
                 # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
                 jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
-                **task.compile_options(train_part, plan),
+                **_weighted(task.compile_options(train_part, plan), shares),
             )
     common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
     if checkpoint.epochs_done < epochs:
         training = make_dataset(
             train_part,
-            batch_size=min(plan.batch_size, len(train_part)),
+            batch_size=shared_batch(min(plan.batch_size, len(train_part)), shares),
             augment=Augment.preset(plan.augment),
             mix=Mix.preset(plan.mix),
             shuffle=True,
@@ -100,7 +101,13 @@ def fit(
             initial_epoch=checkpoint.epochs_done,
             **common,
         )
-        validation = make_dataset(validation_part, batch_size=plan.batch_size, one_hot=plan.mix != "none", **common)
+        validation = make_dataset(
+            validation_part,
+            batch_size=shared_batch(plan.batch_size, shares),
+            multiple=shares,
+            one_hot=plan.mix != "none",
+            **common,
+        )
         # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
         average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
         model.fit(
@@ -115,7 +122,8 @@ def fit(
         )
     model = _best_model(task, plan, train_part, run, checkpoint)
     card = _card(task, plan, train_part, run, checkpoint)
-    card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
+    with undistributed():  # the last batch may be of any size
+        card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
     write_json(run.model_card, card)
     save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
     # Last, for it says that the run is finished.
@@ -153,6 +161,25 @@ def _share_statistics(model: keras.Model) -> None:
         for layer in model._flatten_layers():  # those of an encoder within the model too
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
+
+
+def shared_batch(batch: int, shares: int) -> int:
+    """Return the largest batch up to the given one that devices can share equally.
+
+    Raises:
+        ValueError: If it is smaller than their number.
+    """
+    if batch < shares:
+        raise ValueError(f"{shares} devices cannot share batches of {batch} photographs: batch_size must be {shares} at least.")
+    return batch - batch % shares
+
+
+def _weighted(options: Mapping[str, Any], shares: int) -> dict[str, Any]:
+    """Let metrics leave out the photographs of weight 0 that fill up a last batch for several devices."""
+    found = dict(options)
+    if shares > 1 and "metrics" in found:
+        found["weighted_metrics"] = found.pop("metrics")
+    return found
 
 
 def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:

@@ -15,8 +15,9 @@ from dermaseg.data.geometry import canvas
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
 from dermaseg.decisions import Decisions
+from dermaseg.distribution import batch_shares
 from dermaseg.errors import DataError
-from dermaseg.fitting import Callbacks, fit, new_model
+from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
@@ -88,6 +89,7 @@ def train(
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
+    shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
     if start is not None:

@@ -29,6 +29,7 @@ INTERNAL = (
     "disclaimer",
     "distribution",
     "fitting",
+    "parity",
     "pretrained",
     "progress",
     "reduction",

@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are run from th
 
 from benchmarks import fine_tuning, gpu, train_presets, unet_variants
 from benchmarks.peers import fleet, quality_report, steps, steps_report, time_to_quality
-from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, REFERENCE, Contestant, choose
+from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, FAMILY, REFERENCE, SEGMENTERS, Contestant, choose
+from benchmarks.peers.learners import labels_of
 from benchmarks.peers.learning import jaccard_by_photograph, learn
 from benchmarks.peers.lesson import Lesson, Material, hold_to, learning_rate, open_material, prepare
 from benchmarks.peers.machine import thread_environment
@@ -99,13 +100,49 @@ def test_a_gpu_meets_those_that_run_there_and_hides_nothing_from_them(tmp_path, 
     monkeypatch.setattr(steps, "_measure_group", lambda name, group, options: groups.append((name, group, options)) or {})
     monkeypatch.setattr(steps, "write_report", lambda *arguments, **how: None)
     gpu.main(["--output", str(tmp_path), "--sizes", "256"])
-    ((name, group, options),) = groups
-    assert (name, options.device) == ("256", "cuda")
-    assert {one.framework for one in group} == {"jax", "torch"}
-    assert not any(steps._excluded(one, options) for one in group)
+    options = groups[0][2]
+    assert options.device == "cuda"
+    assert {name for name, _, _ in groups} == {"256"}
+    assert all(group[0].name == REFERENCE and len(group) <= 6 for _, group, _ in groups)  # a card has less memory
+    people = [one for _, group, _ in groups for one in group]
+    assert {one.framework for one in people} == {"jax", "torch"}
+    assert {one.network for one in people} > set(FAMILY)  # every model
+    assert not any(steps._excluded(one, options) for one in people)
     assert "tensorflow is not measured" in steps._excluded(CONTESTANTS["ours"], options)
     assert "CUDA_VISIBLE_DEVICES" not in thread_environment(2, "cuda")
+    assert thread_environment(2, "cuda")["JAX_PLATFORMS"].startswith("cuda")  # or fail: never the processor instead
     assert thread_environment(2)["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_a_processor_meets_those_that_only_outline():
+    assert not {CONTESTANTS[name].network for name in SEGMENTERS} & set(FAMILY)
+    assert {*SEGMENTERS} < {*CONTESTANTS}
+    assert CONTESTANTS["cnn-jax"].ours
+    assert not CONTESTANTS["torch-cnn"].ours
+    assert labels_of(np.array([[[[1]]], [[[0]]]], np.uint8)).tolist() == [1, 0]
+
+
+def test_int8_has_no_share_of_a_float32_peak():
+    one = group("128", {"ours": 1.0})
+    assert steps_report._matrix_peaks([one]) == {"float32": 20e9}
+    one["contestants"][0]["precision"] = "int8"
+    assert steps_report._matrix_peaks([one]) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, _ in FAMILY.values()])
+def test_a_network_in_pytorch_has_the_parameters_of_ours(name):
+    pytest.importorskip("torch")
+    if name == "inception":
+        pytest.importorskip("timm")
+    from benchmarks.peers import keras_learner, torch_networks
+
+    network, _, _ = torch_networks.build_network(CONTESTANTS[f"torch-{name}"])
+    ours = keras_learner.build_network(CONTESTANTS[f"{name}-jax"], (96, 96))
+    expected = keras_learner.trainable_parameters(ours)
+    found = sum(weight.numel() for weight in network.parameters())
+    # timm's normalisations have scales, those of keras.applications have none; ours stay frozen.
+    assert found == pytest.approx(expected, rel=0.01 if name == "inception" else 0)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -16,11 +17,12 @@ if kind == "mirrored":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from dermaseg.data import make_synthetic
+from dermaseg.data import Split, make_synthetic
 from dermaseg.training import train
 
 folder = tempfile.mkdtemp()
-samples = make_synthetic(folder + "/data", count=28, size=(64, 80))
+task, count = sys.argv[2], int(sys.argv[3])
+samples = make_synthetic(folder + "/data", count=count, size=(64, 80), images_per_lesion=2 - count % 2)
 scope = contextlib.nullcontext()
 if kind == "mirrored":
     scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
@@ -31,17 +33,19 @@ elif kind == "parallel":
 model = {"filters": [8, 16], "dropout": 0.0}
 with scope:
     settings = {"size": 32, "steps": 8, "batch_size": 4, "precision": "float32", "augment": "none"}
-    run = train("hybrid", samples, folder + "/run", model=model, **settings)
+    run = train(task, samples, folder + "/run", model=model, **settings)
+assert len(Split.load(run.split).apply(samples)["validation"]) % 2 == count % 2
 with open(run.history, newline="") as file:
     print("figures", json.dumps(list(csv.DictReader(file))))
 """
 
 
-def history(kind, *, backend):
+def history(kind, *, backend, task="hybrid", count=28):
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if kind == "parallel":
         environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
-    done = subprocess.run([sys.executable, "-c", SCRIPT, kind], capture_output=True, text=True, env=environment, check=False)
+    command = [sys.executable, "-c", SCRIPT, kind, task, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     line = next(line for line in done.stdout.splitlines() if line.startswith("figures "))
     return [{name: float(value) for name, value in row.items() if value} for row in json.loads(line.removeprefix("figures "))]
@@ -67,6 +71,40 @@ def test_mirrored_replicas_train_as_one_device():
 def test_data_parallel_devices_train_as_one_device():
     pytest.importorskip("jax")
     assert_alike(history("parallel", backend="jax"), history("one", backend="jax"), tolerance=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "count"), [("segment", 37), ("classify-2", 35), ("hybrid", 37)])  # 7, 5 and 7 validate
+def test_data_parallel_devices_share_any_number_of_validation_photographs(task, count):
+    pytest.importorskip("jax")
+    several, one = (history(kind, backend="jax", task=task, count=count) for kind in ("parallel", "one"))
+    assert_alike(several, one, tolerance=1e-4)
+    assert several[-1].keys() >= {"val_loss"}
+
+
+def test_a_batch_is_shared_equally_or_refused(monkeypatch):
+    from dermaseg import training
+
+    assert [training._shared_batch(16, shares) for shares in (1, 2, 3, 16)] == [16, 16, 15, 16]
+    with pytest.raises(ValueError, match="4 devices cannot share batches of 3 photographs: batch_size must be 4 at least"):
+        training._shared_batch(3, 4)
+    assert training._weighted({"loss": 1, "metrics": 2}, 1) == {"loss": 1, "metrics": 2}
+    assert training._weighted({"loss": 1, "metrics": 2}, 2) == {"loss": 1, "weighted_metrics": 2}
+
+
+def test_shares_are_counted_along_the_batch(monkeypatch):
+    import keras
+
+    from dermaseg.distribution import batch_shares, undistributed
+
+    mesh = types.SimpleNamespace(shape=(2, 4), axis_names=("model", "batch"))
+    used = [types.SimpleNamespace(device_mesh=mesh, batch_dim_name="batch")]
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: used[-1])
+    monkeypatch.setattr(keras.distribution, "set_distribution", used.append)
+    assert batch_shares() == 4
+    with undistributed():
+        assert batch_shares() == 1
+    assert batch_shares() == 4
 
 
 def test_replicas_share_their_statistics_within_encoders_too(monkeypatch):

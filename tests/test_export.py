@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-import dermaseg.export
-from dermaseg.converters import CONVERTERS, Source
-from dermaseg.data.synthetic import synthetic_batch
+from dermaseg import cli
+from dermaseg.converters import CONVERTERS
+from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.export import export_model
+from dermaseg.export import export_model, training_size
+from dermaseg.metrics import segmentation_scores
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
 from dermaseg.runtime import OnnxModel
 
@@ -146,36 +147,120 @@ def test_what_differs_is_not_written(model, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_not_a_number_is_a_difference(model, tmp_path):
-    source = Source(model, (None, None))
-    images = photographs().astype("float32")
-    with pytest.raises(DermasegError, match="by up to nan"):
-        dermaseg.export._compare(
-            source, lambda batch: {"mask": np.full((*batch.shape[:3], 1), np.nan)}, [images], 1e-3, tmp_path
-        )
+def convolutional(outputs="mask"):
+    """Four convolutions, of which int8 takes the two in the middle."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(inputs)
+    for _ in range(3):
+        x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    return keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid", name=outputs)(x))
+
+
+def stored_as(path, kind):
+    return sorted(
+        tuple(each.dims) for each in onnx.load(path).graph.initializer if each.data_type == kind and len(each.dims) == 4
+    )
 
 
 @tensorflow_only
-def test_int8_says_how_far_it_is_off(model, tmp_path):
-    path = tmp_path / "model.onnx"
-    inputs = keras.Input((None, None, 3), name="images")
-    x = keras.layers.Rescaling(1 / 255)(inputs)
-    for _ in range(3):
-        x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
-    network = keras.Model(inputs, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid", name="mask")(x))
-    images = photographs(count=6)
+def test_int8_is_judged_by_its_masks(tmp_path):
+    path, network = tmp_path / "model.onnx", convolutional()
+    images, masks, *_ = synthetic_batch(6, size=(45, 61), seed=1)
     with pytest.raises(ValueError, match="precision='int8' needs check_images"):
         export_model(network, path, precision="int8")
-    with pytest.raises(DermasegError, match="not written"):
-        export_model(network, path, precision="int8", check_images=images, tolerance=1e-6)
-    exported = OnnxModel(export_model(network, path, precision="int8", check_images=images, tolerance=0.1))
+    with pytest.raises(DermasegError, match=r"not written\. Its masks overlap .* Photographs with masks would tell"):
+        export_model(network, path, precision="int8", check_images=images, jaccard_tolerance=1e-9)
+    assert not path.exists()
+    exported = OnnxModel(
+        export_model(network, path, precision="int8", check_images=images, check_masks=masks, jaccard_tolerance=0.1)
+    )
     assert operations(path)["Conv"] == 4
-    weights = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
-    assert sorted(tuple(tensor.dims) for tensor in weights if len(tensor.dims) == 4) == [(8, 8, 3, 3)] * 2
+    assert stored_as(path, onnx.TensorProto.INT8) == [(8, 8, 3, 3)] * 2
     facts = exported.card["export"]
-    assert facts["precision"] == "int8"
-    difference = np.abs(exported.predict_on_batch(images[3:]) - np.asarray(network(images[3:].astype("float32"))))
-    assert facts["largest_difference"] == pytest.approx(difference.max(), abs=1e-5)
+    assert (facts["precision"], facts["checked_photographs"]) == ("int8", 3)
+    mine, theirs = exported.predict_on_batch(images[3:]), np.asarray(network(images[3:].astype("float32")))
+    assert facts["largest_difference"] == pytest.approx(np.abs(mine - theirs).max(), abs=1e-5)
+    scores = [
+        segmentation_scores(true, found > 0.5)["jaccard"] for true, found in zip(masks[3:, ..., 0], mine[..., 0], strict=True)
+    ]
+    assert facts["jaccard_exported"] == pytest.approx(np.mean(scores))
+
+
+@tensorflow_only
+def test_outputs_that_are_no_mask_are_held_to_the_tolerance(tmp_path):
+    images = photographs(count=6)
+    with pytest.raises(DermasegError, match=r"Its outputs \(heat\) differ .* tolerance=1e-06"):
+        export_model(convolutional("heat"), tmp_path / "model.onnx", precision="int8", check_images=images, tolerance=1e-6)
+
+
+@tensorflow_only
+def test_int8_needs_convolutions_in_the_middle(model, tmp_path):
+    with pytest.raises(DermasegError, match="convolutions between the first and the last"):
+        export_model(model, tmp_path / "model.onnx", precision="int8", check_images=photographs())
+
+
+@tensorflow_only
+def test_float16_halves_the_weights_and_nothing_else(tmp_path):
+    network = convolutional()
+    exported = OnnxModel(export_model(network, tmp_path / "model.onnx", precision="float16"))
+    assert len(stored_as(exported.path, onnx.TensorProto.FLOAT16)) == 4
+    assert not stored_as(exported.path, onnx.TensorProto.FLOAT)
+    assert exported.card["export"]["jaccard_agreement"] > 0.995
+    for weight in network.weights:
+        weight.assign(np.asarray(weight).astype(np.float16).astype(np.float32) if len(weight.shape) == 4 else weight)
+    assert_same_outputs(np.asarray(network(photographs().astype("float32"))), exported.predict_on_batch(photographs()))
+
+
+@tensorflow_only
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_litert_with_fewer_bits(precision, tmp_path):
+    images, masks, *_ = synthetic_batch(6, size=(45, 61), seed=1)
+    checks = {"check_images": images, "check_masks": masks, "jaccard_tolerance": 0.1}
+    plain = export_model(convolutional(), tmp_path / "model.tflite")
+    small = export_model(convolutional(), tmp_path / "small.tflite", precision=precision, **checks)
+    assert small.stat().st_size < plain.stat().st_size
+    with zipfile.ZipFile(small) as archive:
+        facts = json.loads(archive.read("card.json"))["export"]
+    assert facts["precision"] == precision
+    assert facts["jaccard_exported"] == pytest.approx(facts["jaccard_keras"], abs=0.1)
+
+
+@tensorflow_only
+def test_the_shell_calibrates_on_a_folder(tmp_path, capsys):
+    run, data, path = tmp_path / "run", tmp_path / "data", tmp_path / "lesion.onnx"
+    run.mkdir()
+    convolutional().save(run / "model.keras")
+    make_synthetic(data, count=6, size=(45, 60))
+    command = ["export", str(run), str(path), "--precision", "int8"]
+    assert cli.run(command) == cli.USER_ERROR
+    assert "--precision int8 needs --calibrate DIR" in capsys.readouterr().err
+    command += ["--calibrate", str(data), "--jaccard-tolerance", "0.2"]
+    assert cli.run(command) == cli.USER_ERROR
+    assert "no card says at which size it was trained" in capsys.readouterr().err
+    (run / "model.json").write_text(json.dumps({"size": 40}))
+    assert not cli.run([*command, "--calibrate-count", "4"])
+    facts = OnnxModel(path).card["export"]
+    assert (facts["precision"], facts["checked_photographs"], facts["checked_px"]) == ("int8", 2, [[35, 46]])
+    assert "jaccard_keras" in facts
+
+
+@tensorflow_only
+@pytest.mark.slow
+def test_a_preset_is_exported_by_its_name(tmp_path):
+    exported = OnnxModel(export_model("unet-ham10000-128", tmp_path / "model.onnx"))
+    assert exported.card["size"] == training_size("unet-ham10000-128") == 128
+
+
+def test_the_training_size_is_told_by_the_card(model, tmp_path):
+    with pytest.raises(DataError, match="no model here"):
+        training_size(tmp_path / "model.keras")
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="no card says at which size"):
+        training_size(tmp_path / "model.keras")
+    (tmp_path / "model.json").write_text(json.dumps({"size": 96}))
+    assert training_size(tmp_path / "model.keras") == training_size(tmp_path) == 96
 
 
 @tensorflow_only
@@ -255,9 +340,16 @@ def test_savedmodel_replaces_a_savedmodel_only(model, tmp_path):
         ("model.tflite", {"format": "onnx"}, r"a file of the format onnx ends in \.onnx"),
         ("model.onnx", {"size": (32,)}, r"size must be \(height, width\)"),
         ("model.onnx", {"size": (32, 0)}, r"size must be \(height, width\)"),
-        ("model.onnx", {"precision": "float16"}, "precision must be float32 or int8 for onnx, got 'float16'"),
+        ("model.onnx", {"precision": "int4"}, "precision must be float32 or float16 or int8 for onnx, got 'int4'"),
         ("model", {"precision": "int8"}, "precision must be float32 for savedmodel"),
         ("model.onnx", {"tolerance": 0}, "tolerance must be positive"),
+        ("model.onnx", {"jaccard_tolerance": 0}, "jaccard_tolerance must be positive"),
+        ("model.onnx", {"check_masks": np.zeros((1, 4, 4, 1))}, "check_masks needs the check_images"),
+        (
+            "model.onnx",
+            {"check_images": np.zeros((1, 4, 4, 3)), "check_masks": np.zeros((1, 4, 4))},
+            r"check_masks must be \(1, 4, 4, 1\), as check_images are, got \(1, 4, 4\)",
+        ),
         ("model.onnx", {"check_images": np.zeros((4, 4, 3))}, r"check_images must be \(batch, height, width, 3\)"),
         ("model.onnx", {"check_images": np.zeros((1, 4, 4, 3)), "size": (8, 8)}, r"check_images are \(4, 4\)"),
     ],

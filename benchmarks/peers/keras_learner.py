@@ -11,11 +11,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.peers.contestants import PLAIN_FILTERS, Contestant
-from benchmarks.peers.learners import CLIP_NORM
+from benchmarks.peers.contestants import CLASSES, FAMILY, PLAIN_FILTERS, Contestant
+from benchmarks.peers.learners import CLIP_NORM, labels_of
 from dermaseg.layers import CropLike, PadToStride
 from dermaseg.losses import OverlapCrossentropy
-from dermaseg.models import build_unet
+from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_inception_resnet, build_unet
 from dermaseg.precision import dtype_policy
 
 __all__ = ["KerasLearner", "build_network", "forward_flops", "trainable_parameters"]
@@ -35,23 +35,30 @@ class KerasLearner:
             self.model = build_network(contestant, size)
         self.model.compile(
             keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=CLIP_NORM),
-            OverlapCrossentropy(overlap="jaccard"),
+            _losses(self.model),
             jit_compile=contestant.engine == "xla",
         )
         self.parameters = trainable_parameters(self.model)
         self.forward_flops = forward_flops(contestant, size)
         backend = contestant.framework
         self.versions = {name: importlib.metadata.version(name) for name in ("keras", backend)}
-        if contestant.network != "dermaseg":
+        if (device := _accelerator(backend)) is not None:
+            self.versions["GPU"] = device.device_kind
+        self._device = device
+        if not contestant.network.startswith("dermaseg"):
             self.versions[contestant.network] = importlib.metadata.version(contestant.network)
 
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step."""
-        return float(self.model.train_on_batch(images, masks))
+        found = {"mask": masks, "label": labels_of(masks)}
+        names = self.model.output_names
+        targets = found[_output(names[0])] if len(names) == 1 else found
+        return float(np.ravel(self.model.train_on_batch(images, targets))[0])  # with several outputs their own losses follow
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities."""
-        return np.asarray(self.model.predict_on_batch(images), np.float32)
+        """Return probabilities: of the mask where there is one; the diagnosis is computed and fetched as well."""
+        outputs = self.model.predict_on_batch(images)
+        return np.asarray(outputs["mask"] if isinstance(outputs, dict) else outputs, np.float32)
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the rate of the steps to come."""
@@ -69,6 +76,20 @@ class KerasLearner:
 
         return run
 
+    def card_memory_mb(self) -> float | None:
+        """Return what JAX's allocator has held at most."""
+        return None if self._device is None else self._device.memory_stats()["peak_bytes_in_use"] / 1e6
+
+
+def _accelerator(backend: str) -> Any | None:
+    """Return JAX's device where it is no processor; TensorFlow is not measured on any."""
+    if backend != "jax":
+        return None
+    import jax
+
+    device = jax.devices()[0]
+    return None if device.platform == "cpu" else device
+
 
 def build_network(contestant: Contestant, size: tuple[int | None, int | None]) -> keras.Model:
     """Build a network from raw pixels to mask probabilities; dermaseg's own takes any size whatever `size` says.
@@ -78,10 +99,34 @@ def build_network(contestant: Contestant, size: tuple[int | None, int | None]) -
     """
     if contestant.network == "dermaseg":
         return build_unet(**contestant.options)
+    if contestant.network in FAMILY:
+        return _of_family(contestant.network, size)
     inputs = keras.Input((*size, 3))
     padded = PadToStride(_PEER_STRIDE)(layers.Rescaling(1 / 127.5, offset=-1.0)(inputs))
     network = _peer(contestant.network, tuple(padded.shape[1:3]))
     return keras.Model(inputs, CropLike()([network(padded), inputs]))
+
+
+def _of_family(network: str, size: tuple[int | None, int | None]) -> keras.Model:
+    shape = (*size, 3)
+    if network == "dermaseg-cnn":
+        return build_cnn(num_classes=CLASSES, input_shape=shape)
+    if network == "dermaseg-fuzzy":
+        return build_fuzzy_unet(input_shape=shape)
+    if network == "dermaseg-inception":
+        return build_inception_resnet(num_classes=CLASSES, input_shape=shape, weights=None, trainable="all")
+    return build_hybrid(num_classes=CLASSES, input_shape=shape, learned_weights=False)
+
+
+def _losses(model: keras.Model) -> Any:
+    losses = {"mask": OverlapCrossentropy(overlap="jaccard"), "label": keras.losses.SparseCategoricalCrossentropy()}
+    names = model.output_names
+    return losses[_output(names[0])] if len(names) == 1 else losses
+
+
+def _output(name: str) -> str:
+    """Return what a network's only output is; peers call their mask by other names."""
+    return "label" if name == "label" else "mask"
 
 
 def _peer(name: str, size: tuple[int | None, ...]) -> Callable[[Any], Any]:

@@ -13,14 +13,22 @@ import numpy as np
 from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.machine import Device
 
-__all__ = ["CLIP_NORM", "Learner", "build_learner"]
+__all__ = ["CLIP_NORM", "Learner", "build_learner", "labels_of"]
 
 CLIP_NORM = 1.0
 """Of all gradients together, for everyone, as `dermaseg.train` has it."""
 
 
+def labels_of(masks: np.ndarray) -> np.ndarray:
+    """Return a class for each picture, int64, for networks that name the lesion: the first pixel of its random mask."""
+    return masks[:, 0, 0, 0].astype(np.int64)
+
+
 class Learner(Protocol):
-    """A network with its optimizer: AdamW, half cross-entropy and half soft Jaccard, gradients clipped to `CLIP_NORM`."""
+    """A network with its optimizer: AdamW, half cross-entropy and half soft Jaccard, gradients clipped to `CLIP_NORM`.
+
+    A diagnosis is learned by cross-entropy, from `labels_of` the masks.
+    """
 
     parameters: int
     forward_flops: float | None
@@ -38,6 +46,9 @@ class Learner(Protocol):
 
     def multiply(self, size: int) -> Any:
         """Return a function that multiplies two `size` by `size` matrices in the contestant's number format, and waits."""
+
+    def card_memory_mb(self) -> float | None:
+        """Return the most memory of an accelerator that was in use so far, None on a processor."""
 
 
 def build_learner(

@@ -50,7 +50,8 @@ def thread_environment(threads: int, device: Device = "cpu") -> dict[str, str]:
     """Return the environment under which all frameworks start that many threads, on the processor or on the accelerator."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     # JAX would take three quarters of an accelerator's memory for itself, and several processes wait there at once.
-    where = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    # Named, it must be there: else JAX would quietly compute on the processor.
+    where = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_PLATFORMS": "cuda,cpu"}
     if device == "cpu":
         where = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
     return {**dict.fromkeys(names, str(threads)), **where, "TF_CPP_MIN_LOG_LEVEL": "3"}

@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.contestants import ACCELERATED, CONTESTANTS, REFERENCE, Contestant, choose
+from benchmarks.peers.contestants import ACCELERATED, CONTESTANTS, REFERENCE, SEGMENTERS, Contestant, choose
 from benchmarks.peers.fleet import Failed, Process
 from benchmarks.peers.machine import Device, cores, describe, has_bfloat16
 from benchmarks.peers.steps_report import write_report
@@ -41,7 +41,7 @@ TRAIN_BATCH: Mapping[Device, Mapping[str, int]] = {
 }
 PREDICT_BATCHES: Mapping[Device, Sequence[int]] = {"cpu": (1, 16), "cuda": (1, 64)}
 MATRIX: Mapping[Device, int] = {"cpu": 1536, "cuda": 8192}
-_QUICK_SIZE = (64, 64)
+_QUICK_SIZE = (96, 96)  # Inception-ResNet-V2 takes no less than 75
 _QUICK_MATRIX = 256
 
 
@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.peers.steps", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results; may hold some of them")
-    parser.add_argument("--contestants", nargs="+", metavar="NAME", default=list(CONTESTANTS), help=", ".join(CONTESTANTS))
+    parser.add_argument("--contestants", nargs="+", metavar="NAME", default=list(SEGMENTERS), help=", ".join(CONTESTANTS))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: JAX and PyTorch, no TensorFlow")
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=9)
@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--alive", type=int, default=5, help="processes at a time: each keeps one to three gigabytes")
     parser.add_argument("--limit-s", type=float, default=900.0, help="seconds after which a contestant has failed")
     parser.add_argument("--force-bfloat16", action="store_true", help="also where the processor would emulate it")
-    parser.add_argument("--quick", action="store_true", help="a rehearsal: 64 pixels, two short rounds")
+    parser.add_argument("--quick", action="store_true", help="a rehearsal: 96 pixels, two short rounds")
     parser.add_argument("--table", action="store_true", help="measure nothing, only write the tables")
     return parser
 

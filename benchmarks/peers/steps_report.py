@@ -94,8 +94,8 @@ def _matrix_peaks(groups: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     peaks: dict[str, float] = {}
     for group in groups:
         for one in group["contestants"]:
-            if rates := group["matrix_flops_s"].get(one["name"]):
-                # ONNX Runtime's process multiplies by NumPy, in float32 as well.
+            # ONNX Runtime's process multiplies by NumPy, in float32: no measure of int8.
+            if one["precision"] != "int8" and (rates := group["matrix_flops_s"].get(one["name"])):
                 peaks[one["precision"]] = max(peaks.get(one["precision"], 0.0), median(rates))
     return peaks
 
@@ -143,9 +143,10 @@ def _page(
 
 def _line(row: Mapping[str, Any]) -> str:
     label = f"**{row['label']}**" if row["ours"] else row["label"]
+    share = "" if math.isnan(row["peak_share"]) else f"{100 * row['peak_share']:.0f} %"
     return (
         f"| {label} | {row['step_ms']:.1f} | {row['images_s']:.1f} | {row['speed']:.2f} | "
-        f"{row['speed_low']:.2f} to {row['speed_high']:.2f} | {row['forward_gflop']:.2f} | {100 * row['peak_share']:.0f} % | "
+        f"{row['speed_low']:.2f} to {row['speed_high']:.2f} | {row['forward_gflop']:.2f} | {share} | "
         f"{row['peak_mb']:.0f} | {row['first_s']:.1f} |"
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.peers.contestants import Contestant
-from benchmarks.peers.learners import CLIP_NORM
+from benchmarks.peers.learners import CLIP_NORM, labels_of
 from benchmarks.peers.machine import Device
 from benchmarks.peers.torch_networks import build_network
 
@@ -50,9 +50,14 @@ class TorchLearner:
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step."""
         self.network.train()
-        loss = overlap_crossentropy(
-            torch.from_numpy(masks).to(self._device).permute(0, 3, 1, 2).float(), self._logits(images)
-        ).mean()
+        logits = self._logits(images)
+        loss = torch.zeros((), device=self._device)
+        if "mask" in logits:
+            true = torch.from_numpy(masks).to(self._device).permute(0, 3, 1, 2).float()
+            loss = loss + overlap_crossentropy(true, logits["mask"]).mean()
+        if "label" in logits:
+            labels = torch.from_numpy(labels_of(masks)).to(self._device)
+            loss = loss + functional.cross_entropy(logits["label"], labels)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
@@ -60,10 +65,14 @@ class TorchLearner:
         return loss.item()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return probabilities."""
+        """Return probabilities: of the mask where there is one; the diagnosis is computed and fetched as well."""
         self.network.eval()
         with torch.inference_mode():
-            return torch.sigmoid(self._logits(images)).permute(0, 2, 3, 1).cpu().numpy()
+            logits = self._logits(images)
+            label = torch.softmax(logits["label"], dim=1).cpu().numpy() if "label" in logits else None
+            if "mask" not in logits:
+                return label
+            return torch.sigmoid(logits["mask"]).permute(0, 2, 3, 1).cpu().numpy()
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the rate of the steps to come."""
@@ -81,7 +90,11 @@ class TorchLearner:
         run()
         return run
 
-    def _logits(self, images: np.ndarray) -> torch.Tensor:
+    def card_memory_mb(self) -> float | None:
+        """Return what PyTorch's allocator has handed out at most."""
+        return torch.cuda.max_memory_allocated() / 1e6 if self._device.type == "cuda" else None
+
+    def _logits(self, images: np.ndarray) -> dict[str, torch.Tensor]:
         # A view: NumPy's height, width, channels is what PyTorch calls channels last.
         pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         height, width = pixels.shape[2:]
@@ -90,8 +103,13 @@ class TorchLearner:
         if below or right:
             pixels = functional.pad(pixels, (left, right, top, below), mode="reflect")
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-            logits = self._run(pixels.contiguous(memory_format=torch.channels_last))
-        return logits[:, :, top : top + height, left : left + width].float()
+            outputs = self._run(pixels.contiguous(memory_format=torch.channels_last))
+        logits = {
+            name: values.float() for name, values in (outputs if isinstance(outputs, dict) else {"mask": outputs}).items()
+        }
+        if "mask" in logits:
+            logits["mask"] = logits["mask"][:, :, top : top + height, left : left + width]
+        return logits
 
     def _count_flops(self, size: tuple[int, int]) -> float:
         # Hooks, not torch.utils.flop_counter, which brings another 90 MB into the process whose memory is measured.

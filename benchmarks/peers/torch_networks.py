@@ -1,4 +1,4 @@
-"""Networks that PyTorch runs, each built as its own documentation shows; each returns logits."""
+"""Networks that PyTorch runs, each built as its own documentation shows; each returns logits, or a dict of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib.metadata
 import torch
 from torch import nn
 
-from benchmarks.peers.contestants import PLAIN_FILTERS, Contestant
+from benchmarks.peers.contestants import CLASSES, DEFAULT_FILTERS, FAMILY, PLAIN_FILTERS, Contestant
+from benchmarks.peers.torch_family import Classifier, FuzzyUNet, Hybrid, LabelOnly
 from benchmarks.peers.torch_unet import UNet
 
 __all__ = ["build_network"]
@@ -22,6 +23,8 @@ def build_network(contestant: Contestant) -> tuple[nn.Module, int, dict[str, str
     if contestant.network == "dermaseg":
         network = UNet(**contestant.options)
         return network, network.stride, {}
+    if contestant.network in FAMILY:
+        return _of_family(contestant)
     if contestant.network == "smp-resnet18":
         stubs = _declare_torchvision_operators()
         import segmentation_models_pytorch as smp
@@ -42,6 +45,21 @@ def build_network(contestant: Contestant) -> tuple[nn.Module, int, dict[str, str
         num_res_units=2,
     )
     return network, 16, versions
+
+
+def _of_family(contestant: Contestant) -> tuple[nn.Module, int, dict[str, str]]:
+    if contestant.network == "dermaseg-inception":
+        stubs = _declare_torchvision_operators()
+        import timm
+
+        network = timm.create_model("inception_resnet_v2", num_classes=CLASSES, drop_rate=0.2)
+        versions = {"timm": timm.__version__, **({"torchvision": "operators stubbed"} if stubs else {})}
+        return LabelOnly(network, frozen_norms=True), 1, versions
+    if contestant.network == "dermaseg-cnn":
+        return LabelOnly(Classifier((16, 32, 64, 128, 256), (1, 1, 1, 2, 2), CLASSES)), 32, {}
+    if contestant.network == "dermaseg-fuzzy":
+        return FuzzyUNet(DEFAULT_FILTERS, 2), 64, {}
+    return Hybrid(DEFAULT_FILTERS, 2, CLASSES), 64, {}
 
 
 def _declare_torchvision_operators() -> bool:

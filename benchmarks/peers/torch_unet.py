@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["UNet"]
+__all__ = ["Residual", "UNet", "convolution"]
 
 
 class UNet(nn.Module):
@@ -27,50 +27,67 @@ class UNet(nn.Module):
         super().__init__()
         self.stride = stem_stride * 2 ** (len(filters) - 1)
         self.stem_stride = stem_stride
-        self.stem = nn.Sequential(_convolution(3, filters[0], stride=stem_stride), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(convolution(3, filters[0], stride=stem_stride), nn.ReLU(inplace=True))
         before = (filters[0], *filters)
         self.encoder = nn.ModuleList(
-            _Residual(before[stage], width, stride=2 if stage else 1) for stage, width in enumerate(filters)
+            Residual(before[stage], width, stride=2 if stage else 1) for stage, width in enumerate(filters)
         )
         levels = range(len(filters) - 1)
-        self.narrow = nn.ModuleList(_convolution(filters[level + 1], filters[level], kernel=1) for level in levels)
+        self.narrow = nn.ModuleList(convolution(filters[level + 1], filters[level], kernel=1) for level in levels)
         self.join = nn.ModuleList(
-            nn.Sequential(_convolution(filters[level], filters[level]), nn.ReLU(inplace=True)) for level in levels
+            nn.Sequential(convolution(filters[level], filters[level]), nn.ReLU(inplace=True)) for level in levels
         )
         self.head = nn.Conv2d(filters[0], 1, 3, padding=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits."""
+        return self.decode(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the features of each stage, finest first."""
         x = self.stem(images)
         features = []
         for block in self.encoder:
             x = block(x)
             features.append(x)
+        return features
+
+    def skip(self, level: int, skip: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the decoder's features at a level: here the skip as it is."""
+        return skip
+
+    def decode(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return logits of the mask."""
+        x = features[-1]
         for level in reversed(range(len(features) - 1)):
             x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
-            x = self.join[level](functional.relu(x + features[level]))
+            x = self.join[level](functional.relu(x + self.skip(level, features[level], x)))
         logits = self.head(x)
         if self.stem_stride > 1:
             logits = functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)
         return logits
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions added to their input, averaged down and projected where shapes differ."""
+
     def __init__(self, channels: int, filters: int, *, stride: int) -> None:
         super().__init__()
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
         if channels != filters:
-            shortcut.append(_convolution(channels, filters, kernel=1))
+            shortcut.append(convolution(channels, filters, kernel=1))
         self.shortcut = nn.Sequential(*shortcut)
         self.body = nn.Sequential(
-            _convolution(channels, filters, stride=stride), nn.ReLU(inplace=True), _convolution(filters, filters)
+            convolution(channels, filters, stride=stride), nn.ReLU(inplace=True), convolution(filters, filters)
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the block's features."""
         return functional.relu(self.shortcut(x) + self.body(x))
 
 
-def _convolution(channels: int, filters: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+def convolution(channels: int, filters: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Return a convolution and its normalisation."""
     convolution = nn.Conv2d(channels, filters, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
     return nn.Sequential(convolution, nn.BatchNorm2d(filters, eps=1e-3, momentum=0.1))

@@ -41,6 +41,7 @@ def make_dataset(
     shuffle: bool = False,
     weights: np.ndarray | None = None,
     drop_remainder: bool = False,
+    multiple: int = 1,
     seed: int = 0,
     initial_epoch: int = 0,
     cache_dir: str | Path | None = None,
@@ -71,6 +72,10 @@ def make_dataset(
             classes. Needs `shuffle`. One epoch still draws as many samples as there are.
         drop_remainder: Leave out a smaller last batch. XLA compiles a model for every batch size it meets, so training
             wants True; an evaluation wants every sample.
+        multiple: Every batch holds a multiple of so many samples, as devices need that share it on JAX: the last one is filled
+            up by its last sample once more, of weight 0. Where that is needed, all batches carry sample weights, and those of
+            the others are so much above 1 that a loss averaged over all places is the mean over the true samples. Images alone
+            are filled up as well.
         seed: Of the order and the augmentation.
         initial_epoch: Number of the first pass: what a resumed run gives to `fit` too.
         cache_dir: Where decoded pixels are kept between runs. None keeps them in a temporary folder.
@@ -79,7 +84,8 @@ def make_dataset(
 
     Returns:
         A `tf.data.Dataset` or a `keras.utils.PyDataset` of `(images, targets)`, of `(images, targets, sample_weights)` where
-        some targets are missing, or of `images` alone; images are uint8 RGB of shape `(batch, height, width, 3)`.
+        some targets are missing or `multiple` fills up a batch, or of `images` alone; images are uint8 RGB of shape
+        `(batch, height, width, 3)`.
 
     Raises:
         DataError: If a file cannot be read, or a sample lacks the mask or the label that `target` needs.
@@ -91,6 +97,8 @@ def make_dataset(
         raise ValueError(
             f"drop_remainder=True leaves none of {len(samples)} samples with batch_size={batch_size}. Make batches smaller."
         )
+    if multiple < 1 or batch_size % multiple:
+        raise ValueError(f"batch_size={batch_size} is no multiple of multiple={multiple}.")
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
     if mix is not None and target is None:
@@ -111,6 +119,7 @@ def make_dataset(
         shuffle=shuffle,
         probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
         drop_remainder=drop_remainder,
+        filling=0 if drop_remainder else -len(samples) % multiple,
         seed=seed,
     )
     if framework == "tensorflow" or (framework == "auto" and _keras_runs_on_tensorflow()):
@@ -158,6 +167,7 @@ class _Batches:
     shuffle: bool
     probabilities: np.ndarray | None
     drop_remainder: bool
+    filling: int
     seed: int
 
     def __len__(self) -> int:
@@ -179,6 +189,9 @@ class _Batches:
 
     def read(self, epoch: int, batch: int) -> Any:
         positions = self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        true = len(positions)
+        if self.filling and batch == len(self) - 1:
+            positions = np.append(positions, np.repeat(positions[-1:], self.filling))
         images, masks = self.cache.read(positions)
         labels = None if self.labels is None else self.labels[positions]
         known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
@@ -188,7 +201,11 @@ class _Batches:
         if self.mix is not None:
             kinds = None if known is None else known["mask"] + 2 * known["label"]
             images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
-        return _arrange(images, masks, labels, known, self.target)
+        weights = None
+        if self.filling:
+            weights = np.full(len(positions), 1 + self.filling / self.count, np.float32)
+            weights[true:] = 0
+        return _arrange(images, masks, labels, known, self.target, weights)
 
 
 def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
@@ -267,12 +284,16 @@ def _arrange(
     labels: np.ndarray | None,
     known: dict[str, np.ndarray] | None,
     target: Target,
+    weights: np.ndarray | None = None,
 ) -> Any:
     if target is None:
         return images
     if target != "both":
-        return images, masks if target == "mask" else labels
+        only = masks if target == "mask" else labels
+        return (images, only) if weights is None else (images, only, weights)
     targets = {"mask": masks, "label": labels}
+    if weights is not None:
+        known = {name: weights if known is None else weights * known[name] for name in targets}
     return (images, targets) if known is None else (images, targets, known)
 
 

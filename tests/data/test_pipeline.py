@@ -80,6 +80,28 @@ def test_the_last_batch_is_whole_or_left_out(samples, framework):
     assert [len(batch[0]) for batch in epochs(make(samples, framework, drop_remainder=True))] == [4, 4]
 
 
+@pytest.mark.parametrize("framework", ["tensorflow", "pydataset"])
+def test_the_last_batch_is_filled_up_for_several_devices(samples, framework):
+    plain, filled = (epochs(make(samples, framework, **options)) for options in ({}, {"multiple": 2}))
+    assert [len(batch[0]) for batch in filled] == [4, 4, 4]
+    for batch, other in zip(plain, filled, strict=True):
+        assert_same([[array[: len(batch[0])] for array in other[:2]]], [batch])
+    weights = np.concatenate([batch[2] for batch in filled])
+    np.testing.assert_allclose(weights, [12 / 11] * 11 + [0], rtol=1e-6)
+    assert weights.mean() == pytest.approx(1)  # a mean over all places is the mean over the true samples
+    assert_same(epochs(make(samples, framework, multiple=2, drop_remainder=True)), plain[:2])
+    assert len(epochs(make(samples.select(range(8)), framework, multiple=2))[0]) == 2  # none is needed: no weights
+
+
+def test_what_fills_up_weighs_nothing_beside_missing_targets(samples):
+    table = samples.select([0, 1, 2]).map(lambda sample: replace(sample, mask=None) if sample.id == samples[1].id else sample)
+    ((images, targets, weights),) = make(table, target="both", multiple=4)
+    assert len(images) == len(targets["mask"]) == 4
+    np.testing.assert_allclose(weights["mask"], [4 / 3, 0, 4 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(weights["label"], [4 / 3, 4 / 3, 4 / 3, 0], rtol=1e-6)
+    assert [len(batch) for batch in make(table, target=None, multiple=4)] == [4]
+
+
 def test_tensorflow_knows_shapes_and_length(samples):
     images, masks = make(samples, "tensorflow").element_spec
     assert (images.shape.as_list(), masks.shape.as_list()) == ([None, *SIZE, 3], [None, *SIZE, 1])
@@ -240,6 +262,8 @@ def test_what_a_target_lacks_is_named(samples):
     [
         ({"batch_size": 0}, "batch_size=0"),
         ({"size": 0}, "size=0"),
+        ({"multiple": 3}, "batch_size=4 is no multiple of multiple=3"),
+        ({"multiple": 0}, "multiple=0"),
         ({"target": "masks"}, "target='masks'"),
         ({"framework": "torch"}, "framework='torch'"),
         ({"batch_size": 12, "drop_remainder": True}, "drop_remainder"),
