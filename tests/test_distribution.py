@@ -78,7 +78,8 @@ def test_data_parallel_devices_train_as_one_device():
 def test_data_parallel_devices_share_any_number_of_validation_photographs(task, count):
     pytest.importorskip("jax")
     several, one = (history(kind, backend="jax", task=task, count=count) for kind in ("parallel", "one"))
-    assert_alike(several, one, tolerance=1e-4)
+    # The hybrid averages its outputs' losses over batches, of 4 and 3 photographs on one device, and of 4 and 4 places on two.
+    assert_alike(several, one, tolerance=0.02 if task == "hybrid" else 1e-4)
     assert several[-1].keys() >= {"val_loss"}
 
 
