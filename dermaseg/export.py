@@ -20,7 +20,7 @@ from dermaseg.converters import CONVERTERS, Predict, Size, Source, onnx_proto, p
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.presets import load_preset
-from dermaseg.pretrained import Preset, find_preset, folded_kernels, read_weights
+from dermaseg.pretrained import Preset, find_preset, folded_kernels, is_preset, read_weights
 from dermaseg.runs import read_json, write_atomically, write_json
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
@@ -52,7 +52,8 @@ def export_model(
     SavedModel as `assets.extra/card.json`, in LiteRT as `card.json` in the zip archive that is appended to the file.
 
     Args:
-        model: A Keras model with one input of images, a `.keras` file, or a run folder. Of a model in memory there is no card.
+        model: A Keras model with one input of images, a `.keras` file, a run folder, or the name of a preset. Of a model in
+            memory there is no card.
         path: The file or folder to write; an export that stands there is replaced.
         format: `"onnx"`, `"litert"`, `"savedmodel"`, or `"auto"`: by the suffix `.onnx`, `.tflite`, or none (a folder).
         size: Height and width in pixels to fix. None leaves them open where the model does. Some runtimes are faster at a
@@ -197,6 +198,8 @@ def _require(packages: Sequence[str]) -> None:
 def _read(model: str | Path | keras.Model) -> tuple[keras.Model, dict[str, Any]]:
     if not isinstance(model, (str, Path)):
         return model, {}
+    if is_preset(model):
+        return load_preset(str(model)), dict(find_preset(str(model)).card)
     file = Path(model) / "model.keras" if Path(model).is_dir() else Path(model)
     card = file.with_suffix(".json")
     return load_model(file), read_json(card) if card.is_file() else {}
