@@ -15,7 +15,7 @@ from typing import Any
 from dermaseg import commands
 from dermaseg._version import __version__
 from dermaseg.commands import USER_ERROR
-from dermaseg.console import complain, load_backend_quietly, say, warnings_in_one_line
+from dermaseg.console import complain, say, warnings_in_one_line
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
@@ -59,11 +59,11 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments:
         parser.print_help()
         return USER_ERROR
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # the parser of all commands would show its own usage, not that of the command
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         with warnings_in_one_line():
-            if options.needs_backend:
-                load_backend_quietly()
             return options.command(options) or 0
     except BrokenPipeError:  # whoever read our output, as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
@@ -107,16 +107,17 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
     def add(
-        command: Callable[[argparse.Namespace], int | None], summary: str, *examples: str, needs_backend: bool = True
+        command: Callable[[argparse.Namespace], int | None], summary: str, *examples: str, usage: str | None = None
     ) -> argparse.ArgumentParser:
         sub = subparsers.add_parser(
             command.__name__,
             help=summary,
+            usage=usage,
             description=summary,
             epilog=_examples(*examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.set_defaults(command=command, needs_backend=needs_backend)
+        sub.set_defaults(command=command, parser=sub)
         return sub
 
     demo = add(
@@ -140,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
             "dermaseg train classify --data clinic --output classes --start run --imbalance sampling",
             "dermaseg train hybrid --data masks_only --data diagnoses_only --output both",
             "dermaseg train --resume run",
+            usage="dermaseg train [TASK] --data DIR --output RUN [OPTION ...]\n       dermaseg train --resume RUN",
         )
     )
 
@@ -149,8 +151,10 @@ def _parser() -> argparse.ArgumentParser:
         "dermaseg evaluate run",
         "dermaseg evaluate run --data isic2018 --json > report.json",
     )
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    evaluate.add_argument("--data", type=Path, help="another folder, scored whole, instead of the run's own test part")
+    evaluate.add_argument("run", type=Path, metavar="RUN", help="run folder, where the report is written too")
+    evaluate.add_argument(
+        "--data", type=Path, metavar="DIR", help="another folder, scored whole, instead of the run's own test part"
+    )
     evaluate.add_argument(
         "--part", choices=("test", "validation", "train"), default="test", help="of the run's split (default: %(default)s)"
     )
@@ -164,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
             "dermaseg predict photo.jpg --output masks",
             "dermaseg predict run photographs/ --tta flips",
             "dermaseg predict lesion.onnx photographs/ --json > predictions.jsonl",
-            needs_backend=False,
+            usage="dermaseg predict [MODEL] PHOTO [PHOTO ...] [OPTION ...]",
         )
     )
 
@@ -173,13 +177,12 @@ def _parser() -> argparse.ArgumentParser:
         "Report what is wrong with a data set.",
         "dermaseg audit ham10000",
         "dermaseg audit ham10000 --run run --json",
-        needs_backend=False,
     )
     audit.add_argument("data", type=Path, metavar="DIR", help="folder of photographs")
     audit.add_argument("--run", type=Path, help="also check the split of this run for leaks")
     audit.add_argument("--json", action="store_true", help="print the findings as JSON")
 
-    tasks = add(commands.tasks, "List the tasks.", "dermaseg tasks", "dermaseg tasks --json", needs_backend=False)
+    tasks = add(commands.tasks, "List the tasks.", "dermaseg tasks", "dermaseg tasks --json")
     tasks.add_argument("--json", action="store_true", help="print them with their settings as JSON")
 
     presets = add(
@@ -188,7 +191,6 @@ def _parser() -> argparse.ArgumentParser:
         "dermaseg presets",
         f"dermaseg presets {DEFAULT_PRESET}",
         "dermaseg presets --json",
-        needs_backend=False,
     )
     presets.add_argument("preset", nargs="?", metavar="NAME", help="show its card: data, figures, limits, licence")
     presets.add_argument("--json", action="store_true", help="print the cards as JSON")
@@ -295,9 +297,9 @@ def _add_predict_arguments(predict: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         type=Path,
-        metavar="[MODEL] PHOTO",
-        help="a model (run folder, .keras or exported .onnx file, or the name of a preset; else the default preset), then "
-        "photographs, or folders of them",
+        metavar="PHOTO",
+        help="photographs, or folders of them; before them may stand a MODEL: a run folder, a .keras or exported .onnx file, "
+        "or the name of a preset (default: the default preset)",
     )
     predict.add_argument(
         "--output", type=Path, default=Path("predictions"), help="folder for masks, table and page (default: %(default)s)"

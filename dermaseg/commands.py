@@ -48,6 +48,15 @@ def train(options: argparse.Namespace) -> None:
     """Train a task, or go on with a run, and evaluate it."""
     if options.resume is None and (options.data is None or options.output is None):
         raise ValueError("train needs --data DIR and --output RUN, or --resume RUN.")
+    from dermaseg.data.layout import scan
+    from dermaseg.runs import RunFolder
+
+    # What is wrong with a path is said before the seconds that a backend takes to load.
+    if options.resume is not None:
+        RunFolder.open(options.resume)
+    for folder in options.data or ():
+        scan(folder)
+    load_backend_quietly()
     from dermaseg import training
     from dermaseg.evaluation import evaluate_run
     from dermaseg.progress import counting, training_progress
@@ -99,7 +108,20 @@ def _read(folders: Sequence[Path]) -> Path | Samples:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Score a run."""
-    from dermaseg.evaluation import evaluate_run
+    from dermaseg.data.layout import scan
+    from dermaseg.pretrained import is_preset
+    from dermaseg.runs import RunFolder
+
+    if is_preset(options.run):
+        raise ValueError(
+            f"{options.run} is a preset, not a run folder: it has no test part of yours. Score it on your data in Python, with "
+            f"dermaseg.evaluate(dermaseg.Predictor({str(options.run)!r}), dermaseg.data.read_samples('DIR'))."
+        )
+    RunFolder.open(options.run)
+    if options.data is not None:
+        scan(options.data)
+    load_backend_quietly()
+    from dermaseg.evaluation import evaluate_run, report_name
     from dermaseg.progress import counting
 
     with counting(console, "evaluate") as scored:
@@ -108,6 +130,8 @@ def evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         _print_report(report)
+    written = report_name(options.data, part=options.part, tta=options.tta)
+    say(f"Look at {options.run / written}.html.")
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -250,8 +274,9 @@ def presets(options: argparse.Namespace) -> None:
     elif options.json:
         print(json.dumps([{"name": preset.name, **preset.card} for preset in list_presets()], indent=2))
     else:
+        width = max((len(preset.name) for preset in list_presets()), default=0)
         for preset in list_presets():
-            print(f"{preset.name:24} {preset.summary}")
+            print(f"{preset.name:{width}}  {preset.summary}")
         print(f"\n{NOT_A_DIAGNOSIS}\nThe card of one, with its figures and limits: dermaseg presets NAME")
 
 
@@ -273,10 +298,11 @@ def _card_lines(preset: Preset) -> Iterator[str]:
 
 def export(options: argparse.Namespace) -> None:
     """Write a model for use without Keras."""
-    from dermaseg.export import calibration_photographs, export_model, training_size
-
     if options.precision == "int8" and options.calibrate is None:
         raise ValueError("--precision int8 needs --calibrate DIR: photographs like those to come.")
+    load_backend_quietly()
+    from dermaseg.export import calibration_photographs, export_model, training_size
+
     size = None if options.size is None else tuple(options.size)
     images, masks = None, None
     if options.calibrate is not None:
@@ -298,6 +324,7 @@ def export(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """Make synthetic photographs, train, evaluate and predict."""
+    load_backend_quietly()
     from dermaseg import training
     from dermaseg.data import Split, make_synthetic
     from dermaseg.evaluation import evaluate_run

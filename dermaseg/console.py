@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -51,6 +52,9 @@ def load_backend_quietly() -> None:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
             import keras  # noqa: F401
+
+            # Photographs of several sizes are each a function of their own: TensorFlow's advice against it is no use here.
+            logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
     finally:
         os.dup2(kept, 2)
         os.close(kept)

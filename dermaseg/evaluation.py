@@ -172,14 +172,13 @@ def evaluate_run(
         if part not in parts:
             raise ValueError(f"part must be one of {', '.join(parts)}, got {part!r}.")
         samples = parts[part]
-        name = "report" if part == "test" else f"report-{part}"
         title = f"{task}: {part} part of {samples.source or 'the data'}"
     else:
-        label = (samples.source if isinstance(data, Samples) else Path(data).name) or "data"
-        name, title = f"report-{label}", f"{task}: all of {label}"
+        title = f"{task}: all of {_label(data)}"
         _warn_of_known_photographs(folder, samples)
     if tta != "none":
-        name, title = f"{name}-{tta}", f"{title}, mean over {tta}"
+        title = f"{title}, mean over {tta}"
+    name = report_name(data, part=part, tta=tta)
     predictor = Predictor(folder.path, tta=tta)
     report = evaluate(predictor, samples, title=title, on_image=on_image)
     report.save(folder.path, name=name)
@@ -187,6 +186,17 @@ def evaluate_run(
     if name == "report":
         write_model_card(folder, report)
     return report
+
+
+def report_name(data: str | Path | Samples | None, *, part: str, tta: str) -> str:
+    """Name the files that `evaluate_run` writes, without their suffixes."""
+    own = "report" if part == "test" else f"report-{part}"
+    name = own if data is None else f"report-{_label(data)}"
+    return name if tta == "none" else f"{name}-{tta}"
+
+
+def _label(data: str | Path | Samples) -> str:
+    return (data.source if isinstance(data, Samples) else Path(data).name) or "data"
 
 
 def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:

@@ -15,6 +15,7 @@ __all__ = ["model_card", "write_model_card"]
 
 LICENSES: Mapping[str, str] = {
     "HAM10000": "CC BY-NC 4.0 (Tschandl et al., 2018, 2020): models trained on it are for non-commercial use.",
+    "synthetic photographs": "free of others' rights: drawn by dermaseg. Figures on them say nothing about skin.",
     "ISIC": "each photograph its own, most CC0 or CC BY-NC (Codella et al., 2019): look at the ISIC Archive.",
 }
 # How `Split.group` names what was kept together, in a reader's words.

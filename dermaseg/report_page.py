@@ -39,7 +39,7 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
     pictures: dict[str, tuple[str, Figure]] = {}
     cases = _cases(predictor, samples, report)
     if cases is not None:
-        pictures[name] = ("Worst, middling and best outlines: predicted, and drawn by hand where the two differ.", cases)
+        pictures[name] = ("Worst, middling and best outlines: predicted in yellow, true in blue.", cases)
     if report.diagnoses is not None:
         for kind, (caption, figure) in _class_pictures(report.diagnoses, predictor).items():
             pictures[f"{name}-{kind}"] = (caption, figure)

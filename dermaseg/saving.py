@@ -21,12 +21,14 @@ def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
     """Load a `.keras` file in Keras's safe mode, with every class of dermaseg known.
 
     Args:
-        path: The file.
+        path: The file, or the run folder that holds it as `model.keras`.
         compiled: Also restore loss, metrics and the optimizer's state.
 
     Raises:
         DataError: If the file is missing, torn or no model.
     """
+    if Path(path).is_dir():
+        path = Path(path) / "model.keras"
     if not Path(path).is_file():
         raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
     try:

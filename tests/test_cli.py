@@ -155,7 +155,10 @@ def test_training_ends_with_a_report(run):
 @pytest.mark.filterwarnings("ignore:.*or others of their lesions, trained this run:UserWarning")
 def test_evaluate_prints_json_that_a_script_can_read(run, data, capsys):
     assert cli.run(["evaluate", str(run), "--data", str(data), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    page = re.search(r"Look at (.+\.html)\.", shown.err)
+    assert (run / f"report-{data.name}.html") == Path(page[1])
     assert report["images"] == 28
     assert 0 <= report["figures"]["jaccard"]["value"] <= 1
 
@@ -263,12 +266,34 @@ def test_mistakes_are_one_line_and_code_2(run, data, tmp_path, capsys):
     assert "needs --data DIR" in fails(capsys, "train")
     assert "holds a run already" in fails(capsys, "train", "--data", data, "--output", run)
     assert "not a run folder" in fails(capsys, "evaluate", empty)
+    assert "dermaseg.evaluate(dermaseg.Predictor(" in fails(capsys, "evaluate", DEFAULT_PRESET, "--data", data)
+    assert "size must be a positive number" in fails(capsys, "predict", words, "--size", "0")
     assert "is a model: name one" in fails(capsys, "predict", run)
     assert "no model here" in fails(capsys, "predict", tmp_path / "missing.keras", words)
     assert "words.jpg" in fails(capsys, "predict", run, words, "--output", output)
     assert "learning_rate" in fails(capsys, "train", "--data", data, "--output", output, "--learning-rate", "-1")
     assert "missing" in fails(capsys, "audit", tmp_path / "missing")
     assert not output.exists()
+
+
+def test_a_wrong_path_is_named_before_a_backend_loads(tmp_path):
+    for arguments in (
+        ["train", "--data", "nowhere", "--output", "run"],
+        ["train", "--resume", "nowhere"],
+        ["evaluate", "nowhere"],
+    ):
+        code = f"import sys; from dermaseg import cli; assert cli.run({arguments!r}) == 2; assert 'keras' not in sys.modules"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert "dermaseg: nowhere" in done.stderr
+
+
+def test_an_unknown_option_shows_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(["predict", "photo.jpg", "--outptu", "masks"])
+    shown = capsys.readouterr().err
+    assert shown.startswith("usage: dermaseg predict [MODEL] PHOTO")
+    assert "unrecognized arguments: --outptu" in shown
 
 
 def test_broken_photographs_of_a_training_set_are_named(tmp_path, capsys):

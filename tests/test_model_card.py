@@ -9,7 +9,7 @@ from dermaseg.runs import RunFolder, write_json
 from dermaseg.tasks import Settings
 
 
-def card(folder, group):
+def card(folder, group, source="HAM10000"):
     run = RunFolder.create(folder)
     split = Split({"train": ("a",), "validation": ("b",), "test": ("c",)}, seed=7, group=group)
     split.save(run.split)
@@ -17,7 +17,7 @@ def card(folder, group):
     saved = {"task": "segment", "data": "clinic", "settings": dataclasses.asdict(Settings()), "precision": "float32"}
     write_json(run.settings, {**saved, "split": split.fingerprint, "versions": versions})
     write_json(run.model_card, {"task": "segment", "size": 128, "best_epoch": 3})
-    write_model_card(run, Report("segment: test part of HAM10000", {}, {}, [{"id": "c"}], 1))
+    write_model_card(run, Report(f"segment: test part of {source}", {}, {}, [{"id": "c"}], 1))
     return (folder / "MODEL_CARD.md").read_text(), split
 
 
@@ -34,3 +34,11 @@ def test_the_card_says_what_the_split_kept_together(tmp_path, group, words):
     text, split = card(tmp_path, group)
     assert f"- Split by {words}, seed 7, SHA-256 `{split.fingerprint}`." in text
     assert ("Warning: photographs of one lesion may stand in both" in text) == (group in ("image", "duplicates"))
+
+
+def test_the_card_claims_no_licence_of_a_data_set_that_was_not_used(tmp_path):
+    assert "CC BY-NC" in card(tmp_path / "real", "lesion_id")[0]
+    text, _ = card(tmp_path / "drawn", "lesion_id", source="synthetic photographs")
+    assert "- Source: synthetic photographs." in text
+    assert "drawn by dermaseg" in text
+    assert "CC BY-NC" not in text

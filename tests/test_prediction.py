@@ -10,6 +10,7 @@ from dermaseg.models import build_unet
 from dermaseg.prediction import Prediction, Predictor
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.runtime import OnnxModel
+from dermaseg.saving import load_model
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,11 @@ def test_a_saved_file_needs_its_size_and_keeps_its_output(model, tmp_path):
     model.save(path)
     with pytest.raises(ValueError, match="size is not known"):
         Predictor(path)
+    with pytest.raises(ValueError, match="size must be a positive number"):
+        Predictor(path, size=0)
+    path.rename(tmp_path / "model.keras")  # as a run folder holds it
+    path = tmp_path / "model.keras"
+    assert load_model(tmp_path).count_params() == model.count_params()
     np.testing.assert_allclose(
         Predictor(path, size=32)(photo(30, 40)).probability, Predictor(model, size=32)(photo(30, 40)).probability, atol=1e-6
     )

@@ -23,6 +23,7 @@ _PART_FOLDERS = ("ham10000_images_part_1", "ham10000_images_part_2")
 _IMAGE_FOLDERS = ("images", *_PART_FOLDERS)
 _MASK_FOLDERS = ("masks", "ham10000_segmentations_lesion_tschandl")
 _METADATA = ("dx_type", "age", "sex", "localization")
+_DRAWN = "SYN_"  # begins the ids of make_synthetic, whose figures must not pass for HAM10000's
 
 
 def read_ham10000(folder: str | Path) -> Samples:
@@ -41,7 +42,8 @@ def read_ham10000(folder: str | Path) -> Samples:
 
     Returns:
         One sample for each photograph, in the table's order, with the classes of `HAM10000_CLASSES` and the metadata
-        `dx_type`, `age` (years), `sex` and `localization` as the file spells them, `""` where it is silent.
+        `dx_type`, `age` (years), `sex` and `localization` as the file spells them, `""` where it is silent. Its source is
+        "HAM10000", or "synthetic photographs" where `make_synthetic` drew them all.
 
     Raises:
         DataError: If files, columns, images or masks are missing, ids repeat or are no plain names, a row of labels is
@@ -73,7 +75,8 @@ def read_ham10000(folder: str | Path) -> Samples:
         )
         for name, label in labels.items()
     ]
-    return Samples(samples, class_names=HAM10000_CLASSES, source="HAM10000")
+    source = "synthetic photographs" if all(name.startswith(_DRAWN) for name in labels) else "HAM10000"
+    return Samples(samples, class_names=HAM10000_CLASSES, source=source)
 
 
 def to_benign_malignant(samples: Samples, malignant: Collection[str] = MALIGNANT) -> Samples:

@@ -34,8 +34,8 @@ def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if len(y_true.shape) != 4 or len(y_pred.shape) != 4:
         raise ValueError(
-            "masks must be (batch, height, width, channels): "
-            f"y_true has shape {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}."
+            f"masks must be (batch, height, width, channels): y_true has shape {tuple(y_true.shape)}, "
+            f"y_pred {tuple(y_pred.shape)}. A missing channel is added by masks[..., None]."
         )
     known = [(a, b) for a, b in zip(y_true.shape, y_pred.shape, strict=True) if a is not None and b is not None]
     if any(a != b for a, b in known):

@@ -78,9 +78,11 @@ class Predictor:
             self.model, card = open_model(model, with_keras=bool(dropout_samples))
         else:
             self.model = model
-        known_size = size or card.get("size")
-        if not known_size:
-            raise ValueError("size is not known for this model: give the side, in pixels, that it was trained at.")
+        known_size = card.get("size") if size is None else size
+        if known_size is None:
+            raise ValueError("size is not known for this model: give size=... (--size in a shell), the side it was trained at.")
+        if known_size < 1:
+            raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
         if tta not in TTA:
             raise ValueError(f"tta must be one of {', '.join(TTA)}, got {tta!r}.")
         self.size = int(known_size)

@@ -105,3 +105,7 @@ def test_files_read_back_as_ham10000(tmp_path):
         rows = list(csv.DictReader(file))
     for first, second in zip(rows[::2], rows[1::2], strict=False):  # one lesion, one patient
         assert {**first, "image_id": ""} == {**second, "image_id": ""}
+
+
+def test_figures_on_drawn_photographs_do_not_pass_for_those_of_ham10000(tmp_path):
+    assert make_synthetic(tmp_path, count=2, size=(32, 32)).source == "synthetic photographs"
