@@ -311,13 +311,6 @@ def test_litert_says_when_a_fixed_size_would_help(tmp_path):
 
 
 @tensorflow_only
-def test_a_preset_is_exported_by_its_name(tmp_path):
-    path = export_model("unet-ham10000-128", tmp_path / "unet", tolerance=1e-3)
-    card = json.loads((path / "assets.extra" / "card.json").read_text())
-    assert (card["size"], card["export"]["format"]) == (128, "savedmodel")
-
-
-@tensorflow_only
 def test_savedmodel_replaces_a_savedmodel_only(model, tmp_path):
     import tensorflow as tf
 
