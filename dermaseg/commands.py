@@ -51,16 +51,6 @@ def train(options: argparse.Namespace) -> None:
     from dermaseg.data.layout import scan
     from dermaseg.runs import RunFolder
 
-    # What is wrong with a path is said before the seconds that a backend takes to load.
-    if options.resume is not None:
-        RunFolder.open(options.resume)
-    for folder in options.data or ():
-        scan(folder)
-    load_backend_quietly()
-    from dermaseg import training
-    from dermaseg.evaluation import evaluate_run
-    from dermaseg.progress import counting, training_progress
-
     names = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
     settings = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     if options.xla is not None:
@@ -74,6 +64,16 @@ def train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--resume goes on as the run began: leave --{given.replace('_', '-')} out, or train anew with --output."
         )
+    # What is wrong with a path is said before the seconds that a backend takes to load.
+    if options.resume is not None:
+        RunFolder.open(options.resume)
+    for folder in options.data or ():
+        scan(folder)
+    load_backend_quietly()
+    from dermaseg import training
+    from dermaseg.evaluation import evaluate_run
+    from dermaseg.progress import counting, training_progress
+
     with counting(console, "prepare") as decoded, training_progress(console) as shown:
         if options.resume is not None:
             options.output = options.resume

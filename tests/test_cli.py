@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import logging
 import re
 import resource
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import cli, commands
+from dermaseg.console import load_backend_quietly
 from dermaseg.data import Samples, Split, make_synthetic, read_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
@@ -274,6 +276,14 @@ def test_mistakes_are_one_line_and_code_2(run, data, tmp_path, capsys):
     assert "learning_rate" in fails(capsys, "train", "--data", data, "--output", output, "--learning-rate", "-1")
     assert "missing" in fails(capsys, "audit", tmp_path / "missing")
     assert not output.exists()
+
+
+def test_tensorflows_advice_against_several_sizes_is_not_shown():
+    load_backend_quietly()
+    said = [
+        logging.LogRecord("tensorflow", logging.WARNING, "", 0, words, (), None) for words in ("triggered retracing", "other")
+    ]
+    assert [bool(logging.getLogger("tensorflow").filter(record)) for record in said] == [False, True]
 
 
 def test_a_wrong_path_is_named_before_a_backend_loads(tmp_path):
