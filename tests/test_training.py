@@ -340,3 +340,12 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(data, tmp_path)
     second.model.unlink()
     with pytest.raises(DataError, match="not finished"):
         average_runs([first, second], tmp_path / "other")
+
+
+def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, tmp_path / "run", callbacks=[StopAfter(1)], **TINY)
+    run = runs.RunFolder.open(tmp_path / "run")
+    with run.locked(), pytest.raises(DataError, match="another process is training here"):
+        resume(run.path)
+    assert resume(run.path).model.is_file()
