@@ -6,11 +6,12 @@
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
-with strong augmentation, then at 192 with less. It is scored on both test parts. `all` makes `unet`, then `hybrid`. Splits are
-by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder under FOLDER: given again, the
-command goes on where it stopped, and stages that are finished are only written. The card's figures come from photographs that
-neither trained nor chose anything, by the preset as it is delivered: weights in half precision, run on ONNX Runtime where its
-graph can be written (TensorFlow's backend and `dermaseg[export]`).
+with strong augmentation, then at 192 with less, then with frames and mixed photographs. The preset has the mean of the last
+two stages' weights: the one outlines best what is cropped, the other what is not. It is scored on both test parts. `all` makes
+`unet`, then `hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder
+under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. The card's
+figures come from photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half
+precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
 """
 
 import argparse
@@ -33,7 +34,7 @@ from dermaseg.pretrained import FOLDER
 from dermaseg.progress import counting, training_progress
 from dermaseg.report import Report
 from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
-from dermaseg.training import recalibrate, resume, train
+from dermaseg.training import average_runs, recalibrate, resume, train
 
 NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
 SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
@@ -48,6 +49,8 @@ STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
+AVERAGED = {"hybrid": 2}
+"""The mean of how many stages, the last ones, is the preset, instead of the last stage alone."""
 BUILDERS = {"unet": "build_unet", "hybrid": "build_hybrid"}
 DATA = {
     "unet": "HAM10000 (Tschandl et al., 2018; masks: Tschandl et al., 2020)",
@@ -120,6 +123,11 @@ def _trained(
                 run = train(task, samples, stage, split=split or "random", start=start, seed=seed, **settings, **how)
         runs.append(run)
         start = run.path
+    if folder.name in AVERAGED:
+        mean = RunFolder(folder / "mean")
+        if not mean.model.is_file():
+            return [*runs, average_runs(runs[-AVERAGED[folder.name] :], mean.path)]
+        runs.append(mean)
     recalibrate(runs[-1])
     return runs
 
@@ -189,14 +197,20 @@ def write_preset(name: str, runs: Sequence[RunFolder], tables: Tables, folder: P
 
 def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """Return each stage's settings and what its weights started from, without the paths of this machine."""
-    starts = [read_json(run.settings)["start"] for run in runs]
+    trained = [run for run in runs if run.history.is_file()]
+    starts = [read_json(run.settings)["start"] for run in trained]
     first = None if starts[0] is None else NAMES["unet"]
-    named = [first, *(f"stage {number}" for number in range(1, len(runs)))]
-    return [{"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, runs, strict=True)]
+    named = [first, *(f"stage {number}" for number in range(1, len(trained)))]
+    stages: list[dict[str, Any]] = [
+        {"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, trained, strict=True)
+    ]
+    if len(runs) > len(trained):
+        stages.append({"mean_of": [f"stage {number + 1}" for number in range(len(trained))][-AVERAGED[name] :]})
+    return stages
 
 
 def _sizes(stages: Sequence[Mapping[str, Any]]) -> str:
-    return " and then ".join(dict.fromkeys(str(stage["settings"]["size"]) for stage in stages))
+    return " and then ".join(dict.fromkeys(str(stage["settings"]["size"]) for stage in stages if "settings" in stage))
 
 
 def _with_graph(preset: Preset) -> Preset:

@@ -56,10 +56,26 @@ def fit(
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
     Raises:
+        DataError: If another process trains in the folder.
         DermasegError: If no epoch was validated.
     """
-    if run.model.is_file():
-        return run
+    with run.locked():
+        if not run.model.is_file():
+            _fit(task, plan, samples, split, run, model=model, callbacks=callbacks, on_decode=on_decode)
+    return run
+
+
+def _fit(
+    task: Task,
+    plan: Settings,
+    samples: Samples,
+    split: Split,
+    run: RunFolder,
+    *,
+    model: keras.Model | None,
+    callbacks: Callbacks,
+    on_decode: Callable[[int, int], None] | None,
+) -> None:
     train_part, validation_part = learning_parts(split, samples)
     saved = read_json(run.settings)
     size = tuple(saved["canvas"])
@@ -130,7 +146,6 @@ def fit(
     write_atomically(run.model, model.save)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     shutil.rmtree(run.cache, ignore_errors=True)
-    return run
 
 
 def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str, start: str | Path | None) -> keras.Model:

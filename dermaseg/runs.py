@@ -48,6 +48,25 @@ class RunFolder:
             raise DataError(f"{path}: not a run folder, it has no settings.json. Give the folder that `train` wrote.")
         return run
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in the folder. The system lets go of it by itself when a process dies.
+
+        Raises:
+            DataError: If another process has it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has none
+            yield
+            return
+        with self.settings.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"{self.path}: another process is training here. Wait for it, or stop it first.") from None
+            yield
+
     @property
     def settings(self) -> Path:
         """Settings, versions and seed."""

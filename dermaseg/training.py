@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from dermaseg.data import Split, read_samples
 from dermaseg.data.geometry import canvas
@@ -21,12 +23,12 @@ from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
-from dermaseg.runs import RunFolder, read_json, versions, write_json
+from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
 from dermaseg.transfer import warn_of_lent_knowledge
 
-__all__ = ["recalibrate", "resume", "train"]
+__all__ = ["average_runs", "recalibrate", "resume", "train"]
 
 
 def train(
@@ -172,3 +174,55 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
     write_json(folder.model_card, {**read_json(folder.model_card), "decisions": decisions.to_dict()})
     shutil.rmtree(folder.cache, ignore_errors=True)
     return decisions
+
+
+def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> RunFolder:
+    """Make a run of the mean of several runs' weights, and settle on their validation part how its output is read.
+
+    Of a network, and the same one trained on with other photographs or another augmentation, the mean often keeps most of what
+    each of the two knows, at the cost of one. It needs weights that are not far from each other: of runs that started from
+    the same network, or one from the other. Whether it helps, the validation part says.
+
+    Args:
+        runs: Finished runs of one task, with the same split, classes and layers.
+        output: The run folder to make. It must not hold a run yet.
+
+    Returns:
+        The run folder, without a history, and with the settings of the last run.
+
+    Raises:
+        DataError: If a folder holds no finished run, the runs differ, or `output` already holds a run.
+        ValueError: If there are fewer than two runs.
+
+    References:
+        Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", equation 2 with a share of one half; Wortsman et al.,
+        2022, "Model soups". Deviation: the statistics of batch normalisation are averaged like the weights.
+    """
+    folders = [run if isinstance(run, RunFolder) else RunFolder.open(run) for run in runs]
+    if len(folders) < 2:
+        raise ValueError(f"runs must be two at least, got {len(folders)}.")
+    if RunFolder(Path(output)).settings.exists():
+        raise DataError(f"{output}: holds a run already. Give another folder.")
+    for folder in folders:
+        if not folder.model.is_file():
+            raise DataError(f"{folder.path}: not finished. Go on with it by resume first.")
+    saved = [read_json(folder.settings) for folder in folders]
+    for name in ("task", "split", "class_names"):
+        if any(settings[name] != saved[-1][name] for settings in saved):
+            raise DataError(f"{folders[0].path}: differs from {folders[-1].path} in its {name}.")
+    models = [load_model(folder.model) for folder in folders]
+    weights = [model.get_weights() for model in models]
+    if any([values.shape for values in one] != [values.shape for values in weights[-1]] for one in weights):
+        raise DataError(f"{folders[0].path}: its layers are not those of {folders[-1].path}.")
+    models[-1].set_weights([np.mean(values, axis=0, dtype=np.float64) for values in zip(*weights, strict=True)])
+
+    last, mean = folders[-1], RunFolder.create(output)
+    for source, target in ((last.samples, mean.samples), (last.split, mean.split)):
+        write_atomically(target, functools.partial(shutil.copyfile, source))
+    card = read_json(last.model_card)
+    kept = ("task", "size", "class_names")
+    write_json(mean.model_card, {**{name: card[name] for name in kept}, "mean_of": [str(folder.path) for folder in folders]})
+    write_json(mean.settings, {**saved[-1], "start": None})
+    write_atomically(mean.model, models[-1].save)
+    recalibrate(mean)
+    return mean

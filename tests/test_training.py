@@ -11,8 +11,9 @@ from dermaseg import callbacks, run_data, runs
 from dermaseg.data import Split, read_samples
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
+from dermaseg.saving import load_model
 from dermaseg.tasks import TASKS, Settings, get_task
-from dermaseg.training import resume, train
+from dermaseg.training import average_runs, resume, train
 
 TINY = {"size": 32, "batch_size": 4, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
 
@@ -314,3 +315,37 @@ def test_a_run_is_evaluated_from_any_folder(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert evaluate_run("run").figures["jaccard"].count > 0
     assert run.model.is_file()
+
+
+def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(data, tmp_path):
+    first = train("segment", data, tmp_path / "first", **TINY)
+    second = train("segment", data, tmp_path / "second", start=first.path, **{**TINY, "augment": "strong"})
+    mean = average_runs([first.path, second], tmp_path / "mean")
+    weights = [load_model(run.model).get_weights() for run in (first, second, mean)]
+    for one, other, both in zip(*weights, strict=True):
+        np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
+    card = runs.read_json(mean.model_card)
+    assert card["mean_of"] == [str(first.path), str(second.path)]
+    assert card["decisions"]["mask_rejection"] != runs.read_json(second.model_card)["decisions"]["mask_rejection"]
+    assert evaluate_run(mean).figures["jaccard"].count > 0
+    assert "mean of the weights of" in (mean.path / "MODEL_CARD.md").read_text()
+    assert resume(mean.path) == mean
+    with pytest.raises(DataError, match="holds a run already"):
+        average_runs([first, second], mean.path)
+    with pytest.raises(ValueError, match="two at least"):
+        average_runs([first], tmp_path / "other")
+    third = train("segment", data, tmp_path / "third", **{**TINY, "seed": 5})
+    with pytest.raises(DataError, match=r"differs from .* in its split"):
+        average_runs([first, third], tmp_path / "other")
+    second.model.unlink()
+    with pytest.raises(DataError, match="not finished"):
+        average_runs([first, second], tmp_path / "other")
+
+
+def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, tmp_path / "run", callbacks=[StopAfter(1)], **TINY)
+    run = runs.RunFolder.open(tmp_path / "run")
+    with run.locked(), pytest.raises(DataError, match="another process is training here"):
+        resume(run.path)
+    assert resume(run.path).model.is_file()

@@ -18,6 +18,8 @@ __all__ = ["IMBALANCE", "Settings", "Task"]
 IMBALANCE = ("none", "logits", "sampling", "weights", "focal")
 """Ways to train for rare classes: see `Settings.imbalance`."""
 
+SMALLEST = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -77,6 +79,8 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        if self.size < SMALLEST:
+            raise ValueError(f"size must be at least {SMALLEST} pixels, got {self.size!r}: nothing is to be seen in fewer.")
         if not isinstance(self.head_epochs, int) or isinstance(self.head_epochs, bool) or self.head_epochs < 0:
             raise ValueError(f"head_epochs must be an integer of at least 0, got {self.head_epochs!r}.")
         if not self.learning_rate > 0:
