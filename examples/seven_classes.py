@@ -12,7 +12,7 @@ samples = get_task("classify-7").prepare(options.samples)
 print(samples.class_counts())
 split = split_samples(samples, seed=0)
 
-for imbalance in ("none", "logits", "sampling"):
+for imbalance in ("none", "logits"):  # or "sampling", "weights", "focal"
     run = dermaseg.train(
         "classify-7",
         samples,

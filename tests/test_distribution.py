@@ -60,23 +60,28 @@ def assert_alike(several, one, *, tolerance):
                 assert found[name] == pytest.approx(value, rel=tolerance), name
 
 
+# Each in the run of its own backend.
+on_tensorflow = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "tensorflow", reason="several devices of TensorFlow")
+on_jax = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "jax", reason="several devices of JAX")
+
+
+@on_tensorflow
 @pytest.mark.slow
 def test_mirrored_replicas_train_as_one_device():
-    pytest.importorskip("tensorflow")
     # Not to the last digit: replicas clip their own gradients before they are summed.
     assert_alike(history("mirrored", backend="tensorflow"), history("one", backend="tensorflow"), tolerance=0.02)
 
 
+@on_jax
 @pytest.mark.slow
 def test_data_parallel_devices_train_as_one_device():
-    pytest.importorskip("jax")
     assert_alike(history("parallel", backend="jax"), history("one", backend="jax"), tolerance=1e-4)
 
 
+@on_jax
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "count"), [("segment", 37), ("classify-2", 35), ("hybrid", 37)])  # 7, 5 and 7 validate
 def test_data_parallel_devices_share_any_number_of_validation_photographs(task, count):
-    pytest.importorskip("jax")
     several, one = (history(kind, backend="jax", task=task, count=count) for kind in ("parallel", "one"))
     # The hybrid averages its outputs' losses over batches, of 4 and 3 photographs on one device, and of 4 and 4 places on two.
     assert_alike(several, one, tolerance=0.02 if task == "hybrid" else 1e-4)
@@ -84,13 +89,13 @@ def test_data_parallel_devices_share_any_number_of_validation_photographs(task, 
 
 
 def test_a_batch_is_shared_equally_or_refused(monkeypatch):
-    from dermaseg import training
+    from dermaseg import fitting
 
-    assert [training._shared_batch(16, shares) for shares in (1, 2, 3, 16)] == [16, 16, 15, 16]
+    assert [fitting.shared_batch(16, shares) for shares in (1, 2, 3, 16)] == [16, 16, 15, 16]
     with pytest.raises(ValueError, match="4 devices cannot share batches of 3 photographs: batch_size must be 4 at least"):
-        training._shared_batch(3, 4)
-    assert training._weighted({"loss": 1, "metrics": 2}, 1) == {"loss": 1, "metrics": 2}
-    assert training._weighted({"loss": 1, "metrics": 2}, 2) == {"loss": 1, "weighted_metrics": 2}
+        fitting.shared_batch(3, 4)
+    assert fitting._weighted({"loss": 1, "metrics": 2}, 1) == {"loss": 1, "metrics": 2}
+    assert fitting._weighted({"loss": 1, "metrics": 2}, 2) == {"loss": 1, "weighted_metrics": 2}
 
 
 def test_shares_are_counted_along_the_batch(monkeypatch):

@@ -13,7 +13,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "op
 # What each must leave behind beside its words.
 FILES = {
     "two_classes.py": "run/report.html",
-    "seven_classes.py": "sampling/report-validation.html",
+    "seven_classes.py": "logits/report-validation.html",
     "nine_classes.py": "nine_classes.keras",
     "unet.py": "lesion_overlay.png",
     "fuzzy_unet.py": "firing.png",

@@ -64,7 +64,7 @@ def test_a_hybrid_learns_from_half_known_samples_and_reports_both(hybrid):
     assert "not defined are left out" in text
     assert "## Diagnoses by class" in text
     card = (hybrid.path / "MODEL_CARD.md").read_text()
-    assert "CC BY-NC 4.0" in card
+    assert "free of others' rights" in card
     assert read_json(hybrid.settings)["split"] in card
     assert "## By sex" in card
     for name in ("report.png", "report-confusion.png", "report-roc.png", "report-reliability.png", "report.html"):
