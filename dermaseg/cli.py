@@ -319,8 +319,13 @@ def _add_predict_arguments(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--mm-per-px", type=float, metavar="MM", help="millimetres a pixel of the photographs, for sizes in millimetres"
     )
-    predict.add_argument("--largest-component", action="store_true", help="keep the largest region of each mask alone")
-    predict.add_argument("--fill-holes", action="store_true", help="fill holes in each mask")
+    for name, what in (
+        ("largest-component", "keep the largest region of each mask alone"),
+        ("fill-holes", "fill holes in each mask"),
+    ):
+        predict.add_argument(
+            f"--{name}", action=argparse.BooleanOptionalAction, help=f"{what} (default: where the validation part gained by it)"
+        )
     predict.add_argument(
         "--measure", action=argparse.BooleanOptionalAction, default=True, help="measure each lesion (default: yes)"
     )

@@ -37,6 +37,7 @@ class Decisions:
         conformal: The sets that hold the true class nine times in ten, or None.
         label_rejection: The entropy of the classes, in bits, above which to refer, or None.
         mask_rejection: The doubt about the mask, 1 - `expected_jaccard`, above which to refer, or None.
+        tidy_masks: Keep the largest region of each mask and fill its holes: whether the validation part is outlined better so.
 
     References:
         Guo et al., 2017, "On calibration of modern neural networks". Menon et al., 2021, "Long-tail learning via logit
@@ -50,6 +51,7 @@ class Decisions:
     conformal: ConformalClassifier | None = None
     label_rejection: Rejection | None = None
     mask_rejection: Rejection | None = None
+    tidy_masks: bool = False
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the probabilities of classes with the true shares, at the fitted temperature; same shape, float32."""

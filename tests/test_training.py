@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import callbacks, run_data, runs
+from dermaseg import callbacks, deciding, run_data, runs
 from dermaseg.data import Split, read_samples
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
@@ -349,3 +349,15 @@ def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
     with run.locked(), pytest.raises(DataError, match="another process is training here"):
         resume(run.path)
     assert resume(run.path).model.is_file()
+
+
+@pytest.mark.parametrize(("speck", "tidy"), [(0.9, True), (0.1, False)])
+def test_masks_are_tidied_where_the_validation_part_gains_by_it(speck, tidy):
+    true = np.zeros((2, 12, 12, 1))
+    true[:, 3:9, 3:9] = 1
+    probability = np.where(true > 0, 0.9, 0.1).astype("float32")
+    probability[:, 0, 0] = speck
+    probability[:, 5, 5] = 0.9 if speck < 0.5 else 0.1  # a hole, or none
+    tidiness = deciding._Tidiness()
+    assert len(list(tidiness.watch([(true, probability)]))) == 1
+    assert tidiness.helps == tidy

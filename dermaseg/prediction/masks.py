@@ -24,9 +24,9 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
     """
     mask = np.asarray(mask, np.uint8)
     if largest_component:
-        from skimage.measure import label
+        from scipy.ndimage import label
 
-        regions = label(mask, connectivity=2)
+        regions, _ = label(mask, structure=np.ones((3, 3)))
         counts = np.bincount(regions.ravel())[1:]
         mask = (regions == counts.argmax() + 1).astype(np.uint8) if counts.size else mask
     if fill_holes:

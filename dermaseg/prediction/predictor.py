@@ -50,8 +50,9 @@ class Predictor:
         dropout_samples: Monte-Carlo dropout: the mean over so many predictions with dropout left on, at least 2; 0 predicts
             once, without. What is said of `tta` and the decisions holds here too.
         mm_per_px: Millimetres a pixel of the photographs, for sizes in millimetres; None if not known.
-        largest_component: Keep the largest connected region of each mask alone.
-        fill_holes: Fill holes in each mask.
+        largest_component: Keep the largest connected region of each mask alone. None does so where that outlined the model's
+            validation part better (`Decisions.tidy_masks`).
+        fill_holes: Fill holes in each mask; None as above.
 
     Raises:
         DataError: If the model cannot be found or read.
@@ -68,8 +69,8 @@ class Predictor:
         tta: str = "none",
         dropout_samples: int = 0,
         mm_per_px: float | None = None,
-        largest_component: bool = False,
-        fill_holes: bool = False,
+        largest_component: bool | None = None,
+        fill_holes: bool | None = None,
     ) -> None:
         card: dict[str, Any] = {}
         if mm_per_px is not None and not 0 < mm_per_px < math.inf:
@@ -152,8 +153,8 @@ class Predictor:
                 image,
                 probability,
                 threshold=self.threshold,
-                largest_component=self.largest_component,
-                fill_holes=self.fill_holes,
+                largest_component=self._or_tidy(self.largest_component),
+                fill_holes=self._or_tidy(self.fill_holes),
                 classes=labels[index],
                 decisions=self.decisions,
                 disagreement={name: float(bits[index]) for name, bits in disagreements.items()},
@@ -182,6 +183,9 @@ class Predictor:
             return named_outputs(self.model.predict_on_batch(batch)), {}
         probabilities = {name: np.asarray(spread.probability, np.float32) for name, spread in spreads.items()}
         return probabilities, {name: spread.image_mutual_information for name, spread in spreads.items()}
+
+    def _or_tidy(self, asked: bool | None) -> bool:
+        return self.decisions.tidy_masks if asked is None else asked
 
     def _with_dropout(self) -> keras.Model:
         if self.dropout_samples < 2:
