@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 import resource
 import shutil
