@@ -25,6 +25,7 @@ from dermaseg import training
 from dermaseg.data import Samples, Split, make_dataset, make_synthetic, read_samples
 from dermaseg.data.augment import Augment
 from dermaseg.data.samples import Sample
+from dermaseg.decisions import Decisions
 from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
 from dermaseg.presets import load_preset
@@ -520,6 +521,7 @@ def test_presets_are_made_scored_as_delivered_and_not_made_again(tmp_path, monke
         assert "accuracy" in hybrid.card["figures"]["HAM10000, test part"]
         test = Split.load(output / "unet" / "stage-1" / "split.json").apply(read_samples(ham))["test"]
         predictor = Predictor(load_preset(unet.name, folder=weights), size=32)
+        predictor.decisions = Decisions.from_dict(unet.card["decisions"])
         expected = evaluate(predictor, test, subgroups=()).figures["jaccard"].value
         assert unet.card["figures"]["HAM10000, test part"]["jaccard"]["value"] == pytest.approx(expected, abs=2e-3)
         # Names within a converted graph, and so its hash, differ from call to call.
