@@ -49,20 +49,31 @@ FIGURES: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train what is not trained, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of HAM10000, or another one with its seven classes")
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--task", default="classify-7")
+    train_and_tell(parser, arguments, _run, table, "ideas.md")
+
+
+def train_and_tell(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    run: Callable[[argparse.Namespace], None],
+    table: Callable[[Path], str],
+    file: str,
+) -> None:
+    """Read what every comparison of classifiers is told, train what is not trained, then write and print the table."""
+    parser.add_argument("--data", type=Path, help="folder of HAM10000, or another one with its seven classes")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--table", action="store_true", help="train nothing, only write the table")
     options = parser.parse_args(arguments)
     if not options.table:
         if options.data is None:
             parser.error("--data is needed to train; --table alone needs none")
-        _run(options)
+        run(options)
     text = table(options.output)
-    write_atomically(options.output / "ideas.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_atomically(options.output / file, lambda path: path.write_text(text, encoding="utf-8"))
     print(text)
 
 

@@ -28,7 +28,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.classification_ideas import FIGURES, mean_figure, scores
+from benchmarks.classification_ideas import FIGURES, mean_figure, scores, train_and_tell
 from benchmarks.peers.lesson import hold_to
 from dermaseg.data import Split, canvas, group_samples, read_samples, split_samples
 from dermaseg.data.augment import AUGMENTATIONS
@@ -36,7 +36,7 @@ from dermaseg.data.samples import Samples
 from dermaseg.layers import BatchNormalization
 from dermaseg.models.blocks import dense_head
 from dermaseg.precision import choose_precision
-from dermaseg.runs import read_json, write_atomically, write_json
+from dermaseg.runs import read_json, write_json
 from dermaseg.tasks import Settings, Task, get_task
 from dermaseg.training import train
 
@@ -231,24 +231,13 @@ def rehearse(task: Task, options: Mapping[str, Any], parts: Mapping[str, Samples
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train what is not trained, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of HAM10000, or another one with its seven classes")
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=40.0, help="of training, for each run (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--contestants", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     for name in ("size", "batch_size", "learning_rate", "augment"):
         default = getattr(get_task("classify-7").settings, name)
         option, choices = f"--{name.replace('_', '-')}", AUGMENTATIONS if name == "augment" else None
         parser.add_argument(option, type=type(default), default=default, choices=choices, help="default: %(default)s")
-    parser.add_argument("--table", action="store_true", help="train nothing, only write the table")
-    options = parser.parse_args(arguments)
-    if not options.table:
-        if options.data is None:
-            parser.error("--data is needed to train; --table alone needs none")
-        _run(options)
-    text = table(options.output)
-    write_atomically(options.output / "classifiers.md", lambda path: path.write_text(text, encoding="utf-8"))
-    print(text)
+    train_and_tell(parser, arguments, _run, table, "classifiers.md")
 
 
 def _run(options: argparse.Namespace) -> None:

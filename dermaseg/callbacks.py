@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import signal
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -16,7 +18,7 @@ from dermaseg.errors import DataError, DermasegError
 from dermaseg.runs import RunFolder, write_atomically, write_csv
 from dermaseg.saving import load_model
 
-__all__ = ["Checkpoint", "StopOnNaN", "TrainingError"]
+__all__ = ["Checkpoint", "StopOnInterrupt", "StopOnNaN", "TrainingError"]
 
 
 class TrainingError(DermasegError):
@@ -34,6 +36,39 @@ class StopOnNaN(keras.callbacks.Callback):
                 f"the loss became {float(loss)} at step {batch + 1} of an epoch. A smaller learning_rate usually helps, "
                 "or precision='float32'; checkpoints of earlier epochs are kept."
             )
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Let no Ctrl-C be lost: while the context lasts, one that has been swallowed is raised again after the batch.
+
+    Python raises `KeyboardInterrupt` wherever the main thread is. Where that is a function that a library's own code calls, as
+    JAX does while garbage is collected, the exception is reported and forgotten, and the training would go on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self.before = signal.getsignal(signal.SIGINT)
+        # Only Python's own handler raises; another one, or none, has reasons of its own. Other threads may set none.
+        self.listens = self.before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+        if self.listens:
+            signal.signal(signal.SIGINT, self._remember)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.listens:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self.asked = True
+        signal.default_int_handler(number, frame)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stop where an interrupt was asked for."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,10 +10,8 @@ import numpy as np
 
 from dermaseg.data import group_samples, make_dataset
 from dermaseg.data.samples import Samples
-from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_rejection
+from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_decisions
 from dermaseg.distribution import replica_count
-from dermaseg.metrics import segmentation_scores
-from dermaseg.prediction import clean_mask
 from dermaseg.prediction.outputs import named_outputs
 from dermaseg.tasks import Settings, Task, prior_factors
 
@@ -59,31 +57,8 @@ def decide(
         dataset = make_dataset(masked, batch_size=plan.batch_size, **{**common, "target": "mask"})
         predicted = ((masks, _predict(model, np.asarray(images))) for images, masks in dataset)
         pairs = ((np.asarray(masks), named_outputs(outputs)["mask"]) for masks, outputs in predicted)
-        tidiness = _Tidiness()
-        found["mask_rejection"] = fit_mask_rejection(tidiness.watch(pairs))
-        found["tidy_masks"] = tidiness.helps
+        found |= fit_mask_decisions(pairs)
     return Decisions(**found)
-
-
-class _Tidiness:
-    """Find out whether masks are better with the largest region alone and its holes filled, by the mean Jaccard index."""
-
-    def __init__(self) -> None:
-        self._gain = 0.0
-
-    def watch(self, pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Hand on batches of true masks and probabilities, `(batch, height, width, 1)`, and look at them."""
-        for true, probabilities in pairs:
-            for inside, probability in zip(true[..., 0] > 0, probabilities[..., 0], strict=True):
-                found = (probability > 0.5).astype(np.uint8)
-                tidy = clean_mask(found, largest_component=True, fill_holes=True)
-                self._gain += segmentation_scores(inside, tidy)["jaccard"] - segmentation_scores(inside, found)["jaccard"]
-            yield true, probabilities
-
-    @property
-    def helps(self) -> bool:
-        """Whether the masks so far were better tidy."""
-        return self._gain > 0
 
 
 def _predict(model: keras.Model, images: np.ndarray) -> Any:

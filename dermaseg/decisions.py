@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from dermaseg.conformal import ConformalClassifier, Rejection
 
-__all__ = ["Decisions", "fit_label_decisions", "fit_mask_rejection"]
+__all__ = ["Decisions", "fit_label_decisions", "fit_mask_decisions"]
 
 WANTED_COVERAGE = 0.9
 REFERRED_SHARE = 0.1
@@ -142,25 +142,31 @@ def fit_label_decisions(
     }
 
 
-def fit_mask_rejection(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Rejection | None:
-    """Choose the level of doubt above which a mask is referred: the tenth of the validation part with the most.
+def fit_mask_decisions(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+    """Choose whether masks are tidied, by their mean Jaccard index, and the level of doubt above which one is referred.
+
+    That level is exceeded by the tenth of the validation part with the most doubt.
 
     Args:
         pairs: Batches of true masks and probabilities, both `(batch, height, width, 1)`.
 
     Returns:
-        None where all photographs are equally doubtful.
+        Fields of `Decisions`; no level where all photographs are equally doubtful.
     """
+    from dermaseg.masks import clean_mask
+    from dermaseg.metrics import segmentation_scores
     from dermaseg.uncertainty import expected_jaccard
 
-    errors, doubts = [], []
+    plain, tidy, doubts = [], [], []
     for true, probabilities in pairs:
-        inside, found = np.asarray(true) > 0, np.asarray(probabilities) > 0.5
-        union = (inside | found).sum(axis=(1, 2, 3))
-        overlap = (inside & found).sum(axis=(1, 2, 3))
-        errors.append(1 - np.divide(overlap, union, out=np.ones(len(union)), where=union > 0))
         doubts.append(1 - expected_jaccard(probabilities))
-    return _rejection(np.concatenate(errors), np.concatenate(doubts))
+        for inside, probability in zip(true[..., 0] > 0, probabilities[..., 0], strict=True):
+            found = probability > 0.5
+            plain.append(segmentation_scores(inside, found)["jaccard"])
+            cleaned = clean_mask(found, largest_component=True, fill_holes=True)
+            tidy.append(segmentation_scores(inside, cleaned)["jaccard"])
+    helps = float(np.mean(tidy)) > float(np.mean(plain))
+    return {"tidy_masks": helps, "mask_rejection": _rejection(1 - np.array(tidy if helps else plain), np.concatenate(doubts))}
 
 
 def _restore(probabilities: np.ndarray, factors: Sequence[float]) -> np.ndarray:

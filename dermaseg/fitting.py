@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from dermaseg.callbacks import Checkpoint, StopOnNaN
+from dermaseg.callbacks import Checkpoint, StopOnInterrupt, StopOnNaN
 from dermaseg.data import Split, make_dataset
 from dermaseg.data.augment import Augment
 from dermaseg.data.mix import Mix
@@ -126,16 +126,17 @@ def _fit(
         )
         # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
         average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
-        model.fit(
-            training,
-            validation_data=validation,
-            validation_freq=_validated_epochs(epochs),
-            initial_epoch=checkpoint.epochs_done,
-            epochs=epochs,
-            callbacks=[StopOnNaN(), *average, checkpoint, *callbacks],
-            shuffle=False,  # the data set has its own order, which a resumed run repeats
-            verbose=0,
-        )
+        with StopOnInterrupt() as interrupt:
+            model.fit(
+                training,
+                validation_data=validation,
+                validation_freq=_validated_epochs(epochs),
+                initial_epoch=checkpoint.epochs_done,
+                epochs=epochs,
+                callbacks=[interrupt, StopOnNaN(), *average, checkpoint, *callbacks],
+                shuffle=False,  # the data set has its own order, which a resumed run repeats
+                verbose=0,
+            )
     model = _best_model(task, plan, train_part, run, checkpoint)
     card = _card(task, plan, train_part, run, checkpoint)
     with undistributed():  # the last batch may be of any size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
-from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
+from dermaseg.runs import RunFolder, read_json, versions, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
 from dermaseg.transfer import warn_of_lent_knowledge
@@ -216,13 +217,17 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> 
         raise DataError(f"{folders[0].path}: its layers are not those of {folders[-1].path}.")
     models[-1].set_weights([np.mean(values, axis=0, dtype=np.float64) for values in zip(*weights, strict=True)])
 
-    last, mean = folders[-1], RunFolder.create(output)
-    for source, target in ((last.samples, mean.samples), (last.split, mean.split)):
-        write_atomically(target, functools.partial(shutil.copyfile, source))
-    card = read_json(last.model_card)
-    kept = ("task", "size", "class_names")
-    write_json(mean.model_card, {**{name: card[name] for name in kept}, "mean_of": [str(folder.path) for folder in folders]})
-    write_json(mean.settings, {**saved[-1], "start": None})
-    write_atomically(mean.model, models[-1].save)
-    recalibrate(mean)
-    return mean
+    # Made beside and moved, for a folder with half of it could be neither gone on with nor made again.
+    last, target = folders[-1], Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".unfinished-{target.name}-", dir=target.parent) as beside:
+        mean = RunFolder.create(Path(beside) / target.name)
+        shutil.copyfile(last.samples, mean.samples)
+        shutil.copyfile(last.split, mean.split)
+        write_json(mean.settings, {**saved[-1], "start": None})
+        card = {name: read_json(last.model_card)[name] for name in ("task", "size", "class_names")}
+        write_json(mean.model_card, {**card, "mean_of": [str(folder.path) for folder in folders]})
+        models[-1].save(mean.model)
+        recalibrate(mean)
+        os.replace(mean.path, target)
+    return RunFolder(target)

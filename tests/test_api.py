@@ -29,6 +29,7 @@ INTERNAL = (
     "disclaimer",
     "distribution",
     "fitting",
+    "masks",
     "parity",
     "pretrained",
     "progress",

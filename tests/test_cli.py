@@ -2,7 +2,6 @@ import dataclasses
 import io
 import json
 import logging
-import os
 import re
 import resource
 import shutil
@@ -354,7 +353,6 @@ def test_a_broken_folder_is_named_in_one_line(ham10000, tmp_path, capsys, monkey
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="JAX may lose a signal that meets its own code: press again")
 def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
     folder = tmp_path / "run"
     tiny = ["--size", 32, "--model", "filters=[8,16]", "--precision", "float32"]

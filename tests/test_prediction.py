@@ -187,3 +187,25 @@ def test_a_scale_gives_millimetres(model):
     assert scaled.diameter_mm == pytest.approx(0.1 * scaled.diameter_px)
     with pytest.raises(ValueError, match="mm_per_px must be"):
         Predictor(model, size=32, mm_per_px=0)
+
+
+class Dotted:
+    """A network that outlines a square with a hole, and a speck beside it."""
+
+    def predict_on_batch(self, batch):
+        masks = np.zeros((len(batch), 32, 32, 1), "float32")
+        masks[:, 8:24, 8:24] = 1
+        masks[:, 15, 15] = 0
+        masks[:, 2, 2] = 1
+        return masks
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+@pytest.mark.parametrize("decided", [True, False])
+def test_masks_are_tidied_as_asked_or_as_the_model_has_decided(asked, decided):
+    predictor = Predictor(Dotted(), size=32, largest_component=asked, fill_holes=asked)
+    predictor.decisions = Decisions(tidy_masks=decided)
+    mask = predictor(photo(32, 32)).mask
+    tidy = decided if asked is None else asked
+    assert (mask[2, 2], mask[15, 15]) == ((0, 1) if tidy else (1, 0))
+    assert mask[8:24, 8:24].sum() >= 255

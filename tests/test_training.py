@@ -1,14 +1,17 @@
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import callbacks, deciding, run_data, runs
+from dermaseg import callbacks, run_data, runs
 from dermaseg.data import Split, read_samples
+from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
 from dermaseg.saving import load_model
@@ -355,9 +358,21 @@ def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
 def test_masks_are_tidied_where_the_validation_part_gains_by_it(speck, tidy):
     true = np.zeros((2, 12, 12, 1))
     true[:, 3:9, 3:9] = 1
-    probability = np.where(true > 0, 0.9, 0.1).astype("float32")
+    if not tidy:
+        true[:, 5, 5] = 0  # a hole that is none of the network's making
+    probability = np.where(true > 0, [[[[0.9]]], [[[0.8]]]], 0.1).astype("float32")
     probability[:, 0, 0] = speck
-    probability[:, 5, 5] = 0.9 if speck < 0.5 else 0.1  # a hole, or none
-    tidiness = deciding._Tidiness()
-    assert len(list(tidiness.watch([(true, probability)]))) == 1
-    assert tidiness.helps == tidy
+    decided = fit_mask_decisions([(true, probability)])
+    assert decided["tidy_masks"] == tidy
+    assert decided["mask_rejection"].risk == 0  # of the masks as they are read
+
+
+def test_a_swallowed_interrupt_is_raised_after_the_batch():
+    before = signal.getsignal(signal.SIGINT)
+    with callbacks.StopOnInterrupt() as interrupt:
+        interrupt.on_train_batch_end(0)
+        with contextlib.suppress(KeyboardInterrupt):  # as a library does that calls Python from its own code
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.on_train_batch_end(1)
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,6 +1,6 @@
 """From a photograph to a mask at its own size and to the probabilities of classes."""
 
-from dermaseg.prediction.masks import clean_mask
+from dermaseg.masks import clean_mask
 from dermaseg.prediction.predictor import Predictor
 from dermaseg.prediction.result import Prediction
 

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
-from dermaseg.prediction.masks import clean_mask
+from dermaseg.masks import clean_mask
 from dermaseg.runs import write_atomically
 
 if TYPE_CHECKING:
