@@ -7,8 +7,9 @@ import math
 import shutil
 import signal
 import threading
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,7 +73,10 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Write history, state and best model after every epoch, so that an interrupt loses at most the epoch it fell in.
+    """Write history, state and best model after epochs, so that an interrupt loses the epoch it fell in and little before.
+
+    The state follows every epoch that was validated, and others if the last one has grown old: of a few photographs an epoch
+    takes less time than writing the state does.
 
     Files are replaced whole or not at all. The order (history, state, best) lets `restore` mend whatever an interrupt
     between two of them left behind.
@@ -80,13 +84,16 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         run: Where to write.
         monitor: The validation figures whose mean chooses the best epoch; higher is better.
+        every_s: Seconds of training that may be lost, beside the epoch that an interrupt fell in.
     """
 
-    def __init__(self, run: RunFolder, *, monitor: Sequence[str]) -> None:
+    def __init__(self, run: RunFolder, *, monitor: Sequence[str], every_s: float = 20.0) -> None:
         super().__init__()
         self.run = run
         self.monitor = tuple(monitor)
+        self.every_s = every_s
         self.rows: list[dict[str, Any]] = []
+        self._written = time.monotonic()
 
     @property
     def epochs_done(self) -> int:
@@ -101,7 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
     @property
     def best_row(self) -> dict[str, Any] | None:
         """The best validated epoch's row of the history; the earliest of equals."""
-        validated = [row for row in self.rows if all(row.get(name) not in (None, "") for name in self.monitor)]
+        validated = [row for row in self.rows if self._validated(row)]
         return max(validated, key=lambda row: sum(float(row[name]) for name in self.monitor), default=None)
 
     def restore(self) -> keras.Model | None:
@@ -123,6 +130,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Write what the epoch has brought."""
         self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
         write_csv(self.run.history, self.rows)
+        if not self._validated(self.rows[-1]) and time.monotonic() - self._written < self.every_s:
+            return
         state = self.run.checkpoints / f"epoch-{epoch + 1:04d}.keras"
         write_atomically(state, self.model.save)
         if self.best_row is self.rows[-1]:
@@ -130,6 +139,10 @@ class Checkpoint(keras.callbacks.Callback):
         for older in self.run.checkpoints.glob("epoch-*.keras"):
             if older != state:
                 older.unlink()
+        self._written = time.monotonic()
+
+    def _validated(self, row: Mapping[str, Any]) -> bool:
+        return all(row.get(name) not in (None, "") for name in self.monitor)
 
     def _keep_best(self, state: Path) -> None:
         write_atomically(self.best_path, lambda unfinished: shutil.copyfile(state, unfinished))

@@ -43,7 +43,7 @@ def fit(
     callbacks: Callbacks,
     on_decode: Callable[[int, int], None] | None,
 ) -> RunFolder:
-    """Fit a network to the training part, from the last whole epoch where there is one, and finish the run.
+    """Fit a network to the training part, from the last saved epoch where there is one, and finish the run.
 
     Args:
         task: The task.

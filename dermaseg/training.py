@@ -124,7 +124,7 @@ def resume(
     callbacks: Callbacks | None = None,
     on_decode: Callable[[int, int], None] | None = None,
 ) -> RunFolder:
-    """Go on with an interrupted run from its last whole epoch; a finished run stays as it is.
+    """Go on with an interrupted run from its last saved epoch; a finished run stays as it is.
 
     Args:
         output: The run folder.

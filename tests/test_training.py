@@ -140,6 +140,27 @@ def test_a_torn_checkpoint_costs_one_epoch(data, tmp_path):
     assert (folder / "model.keras").is_file()
 
 
+@pytest.mark.parametrize(
+    ("every_s", "states"), [(3600, ["0001", "0003", "0006"]), (0, ["0001", "0002", "0003", "0004", "0005", "0006"])]
+)
+def test_short_epochs_do_not_each_write_a_state(tmp_path, every_s, states):
+    written = []
+
+    class Model:
+        def save(self, path):
+            path.write_bytes(b"state")
+            written.append(path.name)
+
+    checkpoint = callbacks.Checkpoint(runs.RunFolder.create(tmp_path), monitor=("val_jaccard",), every_s=every_s)
+    checkpoint.set_model(Model())
+    for epoch in range(6):
+        checkpoint.on_epoch_end(epoch, {"loss": 1.0, **({"val_jaccard": 0.1 * epoch} if epoch in (0, 2, 5) else {})})
+    assert [name.split("epoch-")[1][:4] for name in written] == states
+    assert len(checkpoint.run.history.read_text().splitlines()) == 7
+    assert [path.name for path in checkpoint.run.checkpoints.glob("epoch-*")] == ["epoch-0006.keras"]
+    assert checkpoint.best_path.is_file()
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(data, tmp_path, monkeypatch):
     folder = tmp_path / "full"
     saves = []
