@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import math
 import shutil
 import time
 import warnings
@@ -35,12 +37,13 @@ from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.samples import Samples
 from dermaseg.layers import BatchNormalization
 from dermaseg.models.blocks import dense_head
+from dermaseg.pace import Pace
 from dermaseg.precision import choose_precision
 from dermaseg.runs import read_json, write_json
 from dermaseg.tasks import Settings, Task, get_task
 from dermaseg.training import train
 
-__all__ = ["CONTESTANTS", "Pace", "build_resnet18", "main", "table"]
+__all__ = ["CONTESTANTS", "build_resnet18", "main", "table"]
 
 REFERENCE = "resnet18"
 CONTESTANTS: Mapping[str, str] = {
@@ -161,43 +164,15 @@ class Clock(keras.callbacks.Callback):
         self.seconds = self.now() - self.began
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How fast a contestant trains.
-
-    Args:
-        step_s: Seconds a training step.
-        validation_s: Seconds to validate a photograph.
-        save_s: Seconds to write a checkpoint.
-        first_s: Seconds that the first epoch takes longer than later ones.
-    """
-
-    step_s: float
-    validation_s: float
-    save_s: float
-    first_s: float
-
-    def seconds(self, epochs: int, *, steps_per_epoch: int, validation: int) -> float:
-        """Return how long so many epochs take; as in `train`, twenty of them at most are validated."""
-        looks = min(epochs, 20) * validation * self.validation_s
-        return self.first_s + epochs * (steps_per_epoch * self.step_s + self.save_s) + looks
-
-
-def plan_epochs(paces: Mapping[str, Pace], seconds: float, **part: int) -> dict[str, int]:
+def plan_epochs(paces: Mapping[str, Pace], seconds: float, *, steps_per_epoch: int) -> dict[str, int]:
     """Return each contestant's epochs: the reference's nearest to `seconds`, and the most of the others within its time."""
-    reference = _most_epochs(paces[REFERENCE], seconds, **part)
-    after = paces[REFERENCE].seconds(reference + 1, **part) - seconds
-    if reference == 0 or after < seconds - paces[REFERENCE].seconds(reference, **part):
+    own = functools.partial(paces[REFERENCE].seconds, steps_per_epoch=steps_per_epoch)
+    reference = 1
+    while abs(own(reference + 1) - seconds) < abs(own(reference) - seconds):
         reference += 1
-    equal = paces[REFERENCE].seconds(reference, **part)
-    return {name: reference if name == REFERENCE else max(1, _most_epochs(pace, equal, **part)) for name, pace in paces.items()}
-
-
-def _most_epochs(pace: Pace, seconds: float, **part: int) -> int:
-    epochs = 0
-    while pace.seconds(epochs + 1, **part) <= seconds:
-        epochs += 1
-    return epochs
+    most = {name: math.ceil(own(reference) / (steps_per_epoch * pace.step_s)) for name, pace in paces.items()}
+    within = functools.partial(Pace.epochs_within, seconds=own(reference), steps_per_epoch=steps_per_epoch)
+    return {name: reference if name == REFERENCE else max(1, within(pace, most=most[name])) for name, pace in paces.items()}
 
 
 def rehearse(task: Task, options: Mapping[str, Any], parts: Mapping[str, Samples], plan: Settings, folder: Path) -> Pace:
@@ -222,7 +197,7 @@ def rehearse(task: Task, options: Mapping[str, Any], parts: Mapping[str, Samples
     step_s = min((one.batches[-1] - one.batches[0]) / max(1, len(one.batches) - 1) for one in clocks)
     return Pace(
         step_s=step_s if len(clocks[0].batches) > 1 else min(one.epochs[-1] for one in clocks),
-        validation_s=min(one.validations[-1] for one in clocks) / len(some["validation"]),
+        look_s=min(one.validations[-1] for one in clocks) * len(parts["validation"]) / len(some["validation"]),
         save_s=min(one.saves[-1] for one in clocks),
         first_s=max(0.0, min(one.epochs[0] - one.epochs[-1] for one in clocks)),
     )
@@ -296,8 +271,7 @@ def _planned(
             known[name] = dataclasses.asdict(pace)
             write_json(file, known)
     paces = {name: Pace(**known[name]) for name in entries}
-    train_count, validation = len(parts["train"]), len(parts["validation"])
-    return plan_epochs(paces, 60 * options.minutes, steps_per_epoch=plan.steps_per_epoch(train_count), validation=validation)
+    return plan_epochs(paces, 60 * options.minutes, steps_per_epoch=plan.steps_per_epoch(len(parts["train"])))
 
 
 def table(output: Path) -> str:

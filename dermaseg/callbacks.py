@@ -16,6 +16,7 @@ from typing import Any, Self
 import keras
 
 from dermaseg.errors import DataError, DermasegError
+from dermaseg.pace import SAVE_EVERY_S
 from dermaseg.runs import RunFolder, write_atomically, write_csv
 from dermaseg.saving import load_model
 
@@ -87,7 +88,7 @@ class Checkpoint(keras.callbacks.Callback):
         every_s: Seconds of training that may be lost, beside the epoch that an interrupt fell in.
     """
 
-    def __init__(self, run: RunFolder, *, monitor: Sequence[str], every_s: float = 20.0) -> None:
+    def __init__(self, run: RunFolder, *, monitor: Sequence[str], every_s: float = SAVE_EVERY_S) -> None:
         super().__init__()
         self.run = run
         self.monitor = tuple(monitor)

@@ -36,6 +36,7 @@ SETTINGS = {
     "batch_size": "photographs a step",
     "steps": "steps of the whole training; the number of epochs follows",
     "max_epochs": "at most so many passes, however small the data set",
+    "minutes": "of the whole training; so many of the steps are planned as fit. Does not hold where --steps is given alone",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
     "weight_decay": "weight decay of AdamW",
@@ -269,10 +270,11 @@ def _add_train_arguments(train: argparse.ArgumentParser) -> None:
     )
     for field in dataclasses.fields(Settings):
         if field.name not in ("model", "jit_compile"):
+            kind = float if field.default is None else type(field.default)
             train.add_argument(
                 f"--{field.name.replace('_', '-')}",
-                type=type(field.default),
-                metavar=None if field.name in CHOICES else type(field.default).__name__.upper(),
+                type=kind,
+                metavar=None if field.name in CHOICES else kind.__name__.upper(),
                 choices=CHOICES.get(field.name),
                 help=f"{SETTINGS[field.name]} ({_defaults(field.name)})",
             )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import shutil
+import time
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from dermaseg.deciding import decide
 from dermaseg.distribution import batch_shares, replica_count, undistributed
 from dermaseg.errors import DermasegError
 from dermaseg.models.inception_resnet import has_base
+from dermaseg.pace import LOOKS, measure_pace
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
 from dermaseg.run_data import learning_parts
@@ -76,13 +82,13 @@ def _fit(
     callbacks: Callbacks,
     on_decode: Callable[[int, int], None] | None,
 ) -> None:
+    began = time.monotonic()
     train_part, validation_part = learning_parts(split, samples)
     saved = read_json(run.settings)
     size = tuple(saved["canvas"])
-    epochs = plan.epochs(len(train_part))
-    steps = plan.steps_per_epoch(len(train_part))
+    common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
+    lesson = _Lesson(task, plan, train_part, validation_part, common, batch_shares())
     keras.utils.set_random_seed(plan.seed)
-    shares = batch_shares()
 
     checkpoint = Checkpoint(run, monitor=task.monitor)
     with dtype_policy(saved["precision"]):
@@ -97,42 +103,23 @@ def _fit(
                 parts = (train_part, validation_part)
                 rows = train_head(model, task, plan, parts, size=size, weights=weights, cache=run.cache, progress=on_decode)
                 write_csv(run.head_history, rows)
-            model.compile(
-                optimizer=_optimizer(plan, epochs * steps),
-                # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
-                jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
-                **_weighted(task.compile_options(train_part, plan), shares),
-            )
-    common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
-    if checkpoint.epochs_done < epochs:
-        training = make_dataset(
-            train_part,
-            batch_size=shared_batch(min(plan.batch_size, len(train_part)), shares),
-            augment=Augment.preset(plan.augment),
-            mix=Mix.preset(plan.mix),
-            shuffle=True,
-            weights=_sampling_weights(train_part, plan),
-            seed=plan.seed,
-            drop_remainder=True,
-            initial_epoch=checkpoint.epochs_done,
-            **common,
-        )
-        validation = make_dataset(
-            validation_part,
-            batch_size=shared_batch(plan.batch_size, shares),
-            multiple=shares,
-            one_hot=plan.mix != "none",
-            **common,
-        )
+            if plan.minutes is not None:
+                lesson = lesson.within(60 * plan.minutes, model, since=began)
+                # From here on the run is one of so many steps, whoever goes on with it, and on whatever machine.
+                asked = {"minutes": plan.minutes, "steps": plan.steps}
+                write_json(run.settings, {**saved, "settings": dataclasses.asdict(lesson.plan), "asked": asked})
+            lesson.compile(model)
+    if checkpoint.epochs_done < lesson.epochs:
+        training, validation = lesson.feeds(initial_epoch=checkpoint.epochs_done)
         # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
         average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
         with StopOnInterrupt() as interrupt:
             model.fit(
                 training,
                 validation_data=validation,
-                validation_freq=_validated_epochs(epochs),
+                validation_freq=_validated_epochs(lesson.epochs),
                 initial_epoch=checkpoint.epochs_done,
-                epochs=epochs,
+                epochs=lesson.epochs,
                 callbacks=[interrupt, StopOnNaN(), *average, checkpoint, *callbacks],
                 shuffle=False,  # the data set has its own order, which a resumed run repeats
                 verbose=0,
@@ -166,6 +153,79 @@ def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str
         if start is not None:
             lend_weights(open_lender(str(start)), model)
     return model
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is learned from, and how."""
+
+    task: Task
+    plan: Settings
+    train_part: Samples
+    validation_part: Samples
+    common: Mapping[str, Any]  # of both data sets
+    shares: int  # in which devices take a batch
+
+    @property
+    def epochs(self) -> int:
+        return self.plan.epochs(len(self.train_part))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.plan.steps_per_epoch(len(self.train_part))
+
+    def compile(self, model: keras.Model) -> None:
+        """Give the model its optimizer, with the rate planned to the end, its losses and metrics."""
+        model.compile(
+            optimizer=_optimizer(self.plan, self.epochs * self.steps_per_epoch),
+            # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
+            jit_compile=False if self.plan.jit_compile == "auto" and replica_count() > 1 else self.plan.jit_compile,
+            **_weighted(self.task.compile_options(self.train_part, self.plan), self.shares),
+        )
+
+    def feeds(self, *, initial_epoch: int = 0) -> tuple[Any, Any]:
+        """Return the data sets that train and validate."""
+        training = make_dataset(
+            self.train_part,
+            batch_size=shared_batch(min(self.plan.batch_size, len(self.train_part)), self.shares),
+            augment=Augment.preset(self.plan.augment),
+            mix=Mix.preset(self.plan.mix),
+            shuffle=True,
+            weights=_sampling_weights(self.train_part, self.plan),
+            seed=self.plan.seed,
+            drop_remainder=True,
+            initial_epoch=initial_epoch,
+            **self.common,
+        )
+        validation = make_dataset(
+            self.validation_part,
+            batch_size=shared_batch(self.plan.batch_size, self.shares),
+            multiple=self.shares,
+            one_hot=self.plan.mix != "none",
+            **self.common,
+        )
+        return training, validation
+
+    def within(self, seconds: float, model: keras.Model, *, since: float) -> _Lesson:
+        """Return the lesson with as many steps as end in time: whole epochs, and one at least. Leaves the model as it was."""
+        before = [(variable, np.array(variable)) for variable in model.variables]
+        self.compile(model)
+        batches = math.ceil(len(self.validation_part) / self.plan.batch_size)
+        pace = measure_pace(model, *self.feeds(), validation_batches=batches)
+        for variable, value in before:
+            variable.assign(value)
+        # One look more settles how the output is read.
+        left = since + seconds - time.monotonic() - pace.look_s
+        fit = max(1, pace.epochs_within(left, steps_per_epoch=self.steps_per_epoch, most=self.epochs))
+        if fit < self.epochs:
+            whole = pace.seconds(self.epochs, steps_per_epoch=self.steps_per_epoch)
+            warnings.warn(
+                f"{seconds / 60:g} minutes are enough for {fit * self.steps_per_epoch:,} of "
+                f"{self.epochs * self.steps_per_epoch:,} steps on this machine, and so many are planned. All of them take "
+                f"{whole / 60:.0f} minutes: ask for steps={self.plan.steps}.",
+                stacklevel=5,
+            )
+        return replace(self, plan=replace(self.plan, steps=fit * self.steps_per_epoch, minutes=None))
 
 
 def _share_statistics(model: keras.Model) -> None:
@@ -209,7 +269,7 @@ def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
 
 def _validated_epochs(epochs: int) -> list[int]:
     """Choose about twenty epochs, counted from 1, the last among them: each look costs a pass over the validation part."""
-    return sorted({round(epoch) for epoch in np.linspace(epochs, 1, min(epochs, 20))})
+    return sorted({round(epoch) for epoch in np.linspace(epochs, 1, min(epochs, LOOKS))})
 
 
 def _sampling_weights(train_part: Samples, plan: Settings) -> np.ndarray | None:

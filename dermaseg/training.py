@@ -61,7 +61,8 @@ def train(
             share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
-        **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults.
+        **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults. With `steps`, the task's `minutes`
+            do not hold.
 
     Returns:
         The run folder: model, split, settings, versions, history.
@@ -71,8 +72,9 @@ def train(
         ValueError: If a setting is outside its range.
 
     Warns:
-        UserWarning: If photographs say neither lesion nor patient, if photographs are left out, or if a trained classifier does
-            no better on the validation part than always naming the commonest class.
+        UserWarning: If photographs say neither lesion nor patient, if photographs are left out, if fewer steps are planned than
+            asked for because `minutes` allow no more, or if a trained classifier does no better on the validation part than
+            always naming the commonest class.
     """
     chosen = get_task(task) if isinstance(task, str) else task
     unknown = set(settings) - {field.name for field in dataclasses.fields(Settings)}
@@ -80,6 +82,8 @@ def train(
         raise ValueError(f"there is no setting {sorted(unknown)[0]!r}; see dermaseg.tasks.Settings.")
     if "model" in settings:
         settings["model"] = {**chosen.settings.model, **settings["model"]}
+    if "steps" in settings:
+        settings = {"minutes": None, **settings}  # whoever says how many steps wants so many
     plan = dataclasses.replace(chosen.settings, **settings)
     if RunFolder(Path(output)).settings.exists():
         raise DataError(f"{output}: holds a run already. Give another folder, or go on with it by resume.")

@@ -21,6 +21,7 @@ INTERNAL = (
     "__main__",
     "_version",
     "callbacks",
+    "pace",
     "cli",
     "commands",
     "console",

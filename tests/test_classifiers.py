@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from benchmarks import classifiers
-from benchmarks.classifiers import CONTESTANTS, REFERENCE, Clock, Pace, build_resnet18, plan_epochs, table
+from benchmarks.classifiers import CONTESTANTS, REFERENCE, Clock, build_resnet18, plan_epochs, table
 from dermaseg.data import make_synthetic
 from dermaseg.models import build_cnn
+from dermaseg.pace import Pace
 from dermaseg.runs import read_json, write_json
 
-PART = {"steps_per_epoch": 10, "validation": 5}
+PART = {"steps_per_epoch": 10}
 
 
 @pytest.mark.slow
@@ -30,13 +31,13 @@ def test_the_reference_is_a_resnet18_of_torchvision_s_shape():
 
 
 def test_nobody_gets_more_time_than_the_reference():
-    pace = Pace(step_s=1.0, validation_s=0.2, save_s=1.0, first_s=3.0)
+    pace = Pace(step_s=1.0, look_s=1.0, save_s=1.0, first_s=3.0)
     assert pace.seconds(4, **PART) == pytest.approx(3 + 4 * 12)
     assert pace.seconds(40, **PART) == pytest.approx(3 + 40 * 11 + 20)  # only twenty epochs are validated
     paces = {
         REFERENCE: pace,
-        "cnn": Pace(step_s=0.3, validation_s=0.1, save_s=0.5, first_s=1.0),
-        "slow": Pace(step_s=100.0, validation_s=0.0, save_s=0.0, first_s=0.0),
+        "cnn": Pace(step_s=0.3, look_s=0.5, save_s=0.5, first_s=1.0),
+        "slow": Pace(step_s=100.0, look_s=0.0, save_s=0.0, first_s=0.0),
     }
     assert plan_epochs(paces, 50.0, **PART) == {REFERENCE: 4, "cnn": 12, "slow": 1}
     assert plan_epochs(paces, 58.0, **PART)[REFERENCE] == 5  # nearer to 63 seconds than to 51

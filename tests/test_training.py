@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import callbacks, run_data, runs
+from dermaseg import callbacks, fitting, pace, run_data, runs
 from dermaseg.data import Split, read_samples
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
@@ -140,6 +140,33 @@ def test_a_torn_checkpoint_costs_one_epoch(data, tmp_path):
     assert (folder / "model.keras").is_file()
 
 
+@pytest.mark.slow
+def test_a_training_is_planned_to_end_in_time(data, tmp_path, monkeypatch):
+    def slowly(*arguments, **how):
+        pace.measure_pace(*arguments, **how)  # which spoils weights and generators
+        return pace.Pace(step_s=400, look_s=100, save_s=0)  # 6 steps an epoch: two take 5,000 s
+
+    monkeypatch.setattr(fitting, "measure_pace", slowly)
+    settings = {**TINY, "model": {"filters": (8, 16), "dropout": 0.3}}
+    with pytest.warns(UserWarning, match=r"100 minutes are enough for 12 of 102 steps .* All of them take 708 minutes"):
+        planned = train("segment", data, tmp_path / "planned", **{**settings, "steps": 100, "minutes": 100})
+    monkeypatch.setattr(fitting, "measure_pace", None)  # whoever says how many steps gets so many
+    told = train("segment", data, tmp_path / "told", **{**settings, "steps": 12})
+    assert planned.history.read_text() == told.history.read_text()
+    saved = runs.read_json(planned.settings)
+    assert saved["asked"] == {"minutes": 100, "steps": 100}
+    assert saved["settings"] == runs.read_json(told.settings)["settings"]
+
+
+def test_outlines_are_planned_for_half_an_hour(data, tmp_path):
+    settings = {name: value for name, value in TINY.items() if name != "steps"}
+    run = train("segment", data, tmp_path / "run", **settings, max_epochs=1)
+    saved = runs.read_json(run.settings)
+    assert saved["asked"] == {"minutes": 25, "steps": 7200}
+    assert saved["settings"]["steps"] == 6
+    assert saved["settings"]["minutes"] is None
+
+
 @pytest.mark.parametrize(
     ("every_s", "states"), [(3600, ["0001", "0003", "0006"]), (0, ["0001", "0002", "0003", "0004", "0005", "0006"])]
 )
@@ -223,6 +250,8 @@ def test_mistakes_are_named(data, tmp_path):
         train("segment", data, tmp_path / "run", steps=0)
     with pytest.raises(ValueError, match="augment must be one of"):
         Settings(augment="wild")
+    with pytest.raises(ValueError, match="minutes must be a number above 0"):
+        Settings(minutes=0)
     with pytest.raises(ValueError, match="ema must be at least 0 and below 1"):
         Settings(ema=1.0)
     with pytest.raises(DataError, match="not a run folder"):

@@ -93,7 +93,7 @@ def _build_hybrid(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     return build_hybrid(**{"num_classes": samples.num_classes, "dropout": 0.2, **options})
 
 
-_OUTLINES = Settings(steps=7200)
+_OUTLINES = Settings(steps=7200, minutes=25)
 _CLASSIFIER = Settings(imbalance="logits", imbalance_strength=0.5)
 
 TASKS: Mapping[str, Task] = {

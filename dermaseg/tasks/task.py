@@ -30,6 +30,9 @@ class Settings:
         batch_size: Photographs a step.
         steps: Steps of the whole training, from which the number of epochs follows: a small data set is seen more often.
         max_epochs: At most so many passes, however small the data set.
+        minutes: What training may take on this machine, from the first decoded photograph to the finished model; None for
+            whatever it takes. A rehearsal of a few steps finds out how many of `steps` fit, and so many are planned: the
+            learning rate still falls to its end. The run's settings hold their number, by which another machine repeats it.
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
         head_epochs: Passes that train the classifier's last layer alone, before all else, on the frozen base's features, which
             are computed once. For networks on a base that knows something already, as that of `classify-9`; left out with
@@ -60,6 +63,7 @@ class Settings:
     batch_size: int = 32
     steps: int = 3200
     max_epochs: int = 100
+    minutes: float | None = None
     learning_rate: float = 2e-3
     head_epochs: int = 0
     weight_decay: float = 1e-3
@@ -83,6 +87,8 @@ class Settings:
             raise ValueError(f"size must be at least {SMALLEST} pixels, got {self.size!r}: nothing is to be seen in fewer.")
         if not isinstance(self.head_epochs, int) or isinstance(self.head_epochs, bool) or self.head_epochs < 0:
             raise ValueError(f"head_epochs must be an integer of at least 0, got {self.head_epochs!r}.")
+        if self.minutes is not None and not (_is_number(self.minutes) and 0 < self.minutes < float("inf")):
+            raise ValueError(f"minutes must be a number above 0, or None, got {self.minutes!r}.")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
         if not 0 <= self.ema < 1:
@@ -102,6 +108,10 @@ class Settings:
     def steps_per_epoch(self, images: int) -> int:
         """Return the whole batches in one pass; fewer photographs than a batch make one smaller batch."""
         return max(1, images // self.batch_size)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,110 @@
+"""How fast a network trains on this machine, and how much of a training fits into the time that there is."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import keras
+
+__all__ = ["LOOKS", "SAVE_EVERY_S", "Pace", "measure_pace"]
+
+LOOKS = 20
+"""About so many times a training looks at the validation part, each a pass over it."""
+SAVE_EVERY_S = 20.0
+"""Seconds after which an epoch writes its state though it was not validated."""
+
+_WARM_UP, _TIMED = 3, 12  # batches; the first compile, or come from a queue that was filled meanwhile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What the parts of a training take, in seconds.
+
+    Args:
+        step_s: A training step, with the waiting for its batch.
+        look_s: A pass over the validation part.
+        save_s: Writing a checkpoint.
+        first_s: What the first epoch takes longer than later ones.
+    """
+
+    step_s: float
+    look_s: float
+    save_s: float
+    first_s: float = 0.0
+
+    def seconds(self, epochs: int, *, steps_per_epoch: int) -> float:
+        """Return how long so many epochs take."""
+        training = epochs * steps_per_epoch * self.step_s
+        looks = min(epochs, LOOKS)
+        saves = min(epochs, looks + training / SAVE_EVERY_S)
+        return self.first_s + training + looks * self.look_s + saves * self.save_s
+
+    def epochs_within(self, seconds: float, *, steps_per_epoch: int, most: int) -> int:
+        """Return the most epochs, up to `most`, that take no longer than `seconds`; 0 where not even one does."""
+        epochs = most
+        while epochs and self.seconds(epochs, steps_per_epoch=steps_per_epoch) > seconds:
+            epochs -= 1
+        return epochs
+
+
+class _Enough(Exception):
+    """Ends a rehearsal."""
+
+
+class _Clock(keras.callbacks.Callback):
+    """Note when batches end, and stop after enough of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Wait for the step, for an accelerator may be behind, and note its end."""
+        float((logs or {}).get("loss", 0.0))
+        self.ends.append(time.perf_counter())
+        if len(self.ends) == _WARM_UP + _TIMED:
+            raise _Enough
+
+    on_test_batch_end = on_train_batch_end
+
+    @property
+    def batch_s(self) -> float:
+        """The median batch; that of the few that there are, if there are no more."""
+        ends = self.ends[_WARM_UP - 1 :] if len(self.ends) > _WARM_UP else self.ends
+        return median(after - before for before, after in pairwise(ends))
+
+
+def measure_pace(model: keras.Model, training: Any, validation: Any, *, validation_batches: int) -> Pace:
+    """Rehearse a few steps and a part of a validation with a compiled model, which is spoiled by it.
+
+    Args:
+        model: A model like the one to train, compiled like it.
+        training: What `fit` takes.
+        validation: What `evaluate` takes.
+        validation_batches: How many batches it has.
+
+    Returns:
+        The pace. What the first epoch takes longer has been seen as little as the rest of it: `first_s` is 0.
+    """
+    step_s = _batch_seconds(lambda clock: model.fit(training, epochs=1, shuffle=False, callbacks=[clock], verbose=0))
+    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(validation, callbacks=[clock], verbose=0))
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        model.save(Path(folder) / "state.keras")
+        return Pace(step_s=step_s, look_s=look_s, save_s=time.perf_counter() - began)
+
+
+def _batch_seconds(rehearse: Callable[[_Clock], Any]) -> float:
+    clock = _Clock()
+    clock.ends.append(time.perf_counter())
+    with suppress(_Enough):
+        rehearse(clock)
+    return clock.batch_s
