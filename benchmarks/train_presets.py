@@ -39,7 +39,7 @@ from dermaseg.training import average_runs, recalibrate, resume, train
 NAMES = {"unet": "unet-ham10000-128", "hybrid": "hybrid-ham10000-isic2018-192"}
 SUMMARIES = {"unet": "Outlines the lesion, 128 px.", "hybrid": "Outlines the lesion and names one of seven diagnoses, 192 px."}
 STAGES: dict[str, tuple[dict[str, Any], ...]] = {
-    "unet": ({},),
+    "unet": ({"steps": 7200},),
     # What the coarse stage learns of lesions in every light and position, the fine one takes to the size of use.
     "hybrid": (
         {"size": 128, "steps": 7500, "augment": "strong"},

@@ -5,11 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import keras
@@ -21,7 +18,7 @@ LOOKS = 20
 SAVE_EVERY_S = 20.0
 """Seconds after which an epoch writes its state though it was not validated."""
 
-_WARM_UP, _TIMED = 3, 12  # batches; the first compile, or come from a queue that was filled meanwhile
+_WARM_UP, _TIMED = 16, 24  # batches; the first compile, and others come from a queue that was filled meanwhile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +52,8 @@ class Pace:
         return epochs
 
 
-class _Enough(Exception):
-    """Ends a rehearsal."""
-
-
 class _Clock(keras.callbacks.Callback):
-    """Note when batches end, and stop after enough of them."""
+    """Note when batches end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,16 +63,14 @@ class _Clock(keras.callbacks.Callback):
         """Wait for the step, for an accelerator may be behind, and note its end."""
         float((logs or {}).get("loss", 0.0))
         self.ends.append(time.perf_counter())
-        if len(self.ends) == _WARM_UP + _TIMED:
-            raise _Enough
 
     on_test_batch_end = on_train_batch_end
 
     @property
     def batch_s(self) -> float:
-        """The median batch; that of the few that there are, if there are no more."""
-        ends = self.ends[_WARM_UP - 1 :] if len(self.ends) > _WARM_UP else self.ends
-        return median(after - before for before, after in pairwise(ends))
+        """The mean of the batches after the warm-up; of fewer, of the last half; of one, that."""
+        first = min(_WARM_UP, (len(self.ends) - 1) // 2)
+        return (self.ends[-1] - self.ends[first]) / (len(self.ends) - 1 - first)
 
 
 def measure_pace(model: keras.Model, training: Any, validation: Any, *, validation_batches: int) -> Pace:
@@ -94,17 +85,30 @@ def measure_pace(model: keras.Model, training: Any, validation: Any, *, validati
     Returns:
         The pace. What the first epoch takes longer has been seen as little as the rest of it: `first_s` is 0.
     """
-    step_s = _batch_seconds(lambda clock: model.fit(training, epochs=1, shuffle=False, callbacks=[clock], verbose=0))
-    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(validation, callbacks=[clock], verbose=0))
+    step_s = _batch_seconds(lambda clock: model.fit(_some(training), shuffle=False, callbacks=[clock], verbose=0))
+    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(_some(validation), callbacks=[clock], verbose=0))
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         model.save(Path(folder) / "state.keras")
         return Pace(step_s=step_s, look_s=look_s, save_s=time.perf_counter() - began)
 
 
+def _some(batches: Any) -> Any:
+    """Return the first few batches of a data set."""
+    if not isinstance(batches, keras.utils.PyDataset):
+        return batches.take(_WARM_UP + _TIMED)
+
+    class Some(keras.utils.PyDataset):
+        num_batches = min(_WARM_UP + _TIMED, batches.num_batches)
+
+        def __getitem__(self, index: int) -> Any:
+            return batches[index]
+
+    return Some()
+
+
 def _batch_seconds(rehearse: Callable[[_Clock], Any]) -> float:
     clock = _Clock()
     clock.ends.append(time.perf_counter())
-    with suppress(_Enough):
-        rehearse(clock)
+    rehearse(clock)
     return clock.batch_s
