@@ -24,6 +24,7 @@ from dermaseg.deciding import decide
 from dermaseg.distribution import batch_shares, replica_count, undistributed
 from dermaseg.errors import DermasegError
 from dermaseg.models.inception_resnet import has_base
+from dermaseg.optimizers import AdamW
 from dermaseg.pace import LOOKS, measure_pace
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
@@ -182,6 +183,8 @@ class _Lesson:
             jit_compile=False if self.plan.jit_compile == "auto" and replica_count() > 1 else self.plan.jit_compile,
             **_weighted(self.task.compile_options(self.train_part, self.plan), self.shares),
         )
+        # TensorFlow traces a step twice where the first trace makes variables.
+        model.optimizer.build(model.trainable_variables)
 
     def feeds(self, *, initial_epoch: int = 0) -> tuple[Any, Any]:
         """Return the data sets that train and validate."""
@@ -264,7 +267,7 @@ def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
         plan.learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=plan.learning_rate, warmup_steps=warmup
     )
     average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
-    return keras.optimizers.AdamW(rate, weight_decay=plan.weight_decay, global_clipnorm=1.0, **average)
+    return AdamW(rate, decay=plan.weight_decay, global_clipnorm=1.0, **average)
 
 
 def _validated_epochs(epochs: int) -> list[int]:

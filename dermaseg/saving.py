@@ -11,7 +11,8 @@ import dermaseg.layers
 import dermaseg.losses
 import dermaseg.metrics.segmentation
 import dermaseg.metrics.streaming
-import dermaseg.models  # noqa: F401
+import dermaseg.models
+import dermaseg.optimizers  # noqa: F401
 from dermaseg.errors import DataError
 
 __all__ = ["load_model"]

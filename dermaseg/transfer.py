@@ -135,6 +135,7 @@ def train_head(
         one_hot = np.eye(part.num_classes, dtype=np.float32)
         targets.append(part.labels if plan.mix == "none" else one_hot[part.labels])
     head.compile(keras.optimizers.Adam(HEAD_LEARNING_RATE), **task.compile_options(parts[0], plan))
+    head.optimizer.build(head.trainable_variables)
     history = head.fit(
         inputs[0],
         targets[0],
