@@ -36,7 +36,7 @@ SETTINGS = {
     "batch_size": "photographs a step",
     "steps": "steps of the whole training; the number of epochs follows",
     "max_epochs": "at most so many passes, however small the data set",
-    "minutes": "of the whole training; so many of the steps are planned as fit. Does not hold where --steps is given alone",
+    "minutes": "that the training may take: as many of the steps are planned as fit. With --steps and without --minutes all are",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
     "weight_decay": "weight decay of AdamW",
@@ -291,7 +291,8 @@ def _defaults(name: str) -> str:
         value = getattr(task.settings, name)
         if value != general:
             other.setdefault(value, []).append(task.name)
-    return "; ".join([f"default: {general}", *(f"{', '.join(tasks)}: {value}" for value, tasks in other.items())])
+    words = "no limit" if general is None else general
+    return "; ".join([f"default: {words}", *(f"{', '.join(tasks)}: {value}" for value, tasks in other.items())])
 
 
 def _add_predict_arguments(predict: argparse.ArgumentParser) -> None:
