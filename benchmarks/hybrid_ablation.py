@@ -33,6 +33,7 @@ from dermaseg.errors import DataError
 from dermaseg.losses import LogitAdjustedCrossentropy, OverlapCrossentropy
 from dermaseg.metrics import paired_bootstrap, segmentation_scores
 from dermaseg.models import build_hybrid
+from dermaseg.optimizers import AdamW
 from dermaseg.runs import read_json, write_atomically, write_json
 
 ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -170,7 +171,8 @@ def run(arm: str, seed: int, parts: Mapping[str, Samples], options: argparse.Nam
         "mask": OverlapCrossentropy(overlap="jaccard"),
         "label": LogitAdjustedCrossentropy(priors=np.bincount(train.labels, minlength=train.num_classes).tolist(), tau=0.5),
     }
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=1e-3, global_clipnorm=1.0), losses, loss_weights=weights)
+    model.compile(AdamW(rate, decay=1e-3, global_clipnorm=1.0), losses, loss_weights=weights)
+    model.optimizer.build(model.trainable_variables)
     start = time.perf_counter()
     model.fit(batches, epochs=epochs, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start

@@ -36,7 +36,7 @@ SETTINGS = {
     "batch_size": "photographs a step",
     "steps": "steps of the whole training; the number of epochs follows",
     "max_epochs": "at most so many passes, however small the data set",
-    "minutes": "that the training may take: as many of the steps are planned as fit. With --steps and without --minutes all are",
+    "minutes": "that the training may take: as many of the steps are planned as fit. With --steps alone all are",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
     "weight_decay": "weight decay of AdamW",
