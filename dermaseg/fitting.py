@@ -24,7 +24,7 @@ from dermaseg.deciding import decide
 from dermaseg.distribution import batch_shares, replica_count, undistributed
 from dermaseg.errors import DermasegError
 from dermaseg.models.inception_resnet import has_base
-from dermaseg.optimizers import AdamW
+from dermaseg.optimizers import planned_adamw
 from dermaseg.pace import LOOKS, measure_pace
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
@@ -177,11 +177,14 @@ class _Lesson:
 
     def compile(self, model: keras.Model) -> None:
         """Give the model its optimizer, with the rate planned to the end, its losses and metrics."""
+        plan = self.plan
+        average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
+        steps = self.epochs * self.steps_per_epoch
         model.compile(
-            optimizer=_optimizer(self.plan, self.epochs * self.steps_per_epoch),
+            optimizer=planned_adamw(plan.learning_rate, steps=steps, decay=plan.weight_decay, global_clipnorm=1.0, **average),
             # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
-            jit_compile=False if self.plan.jit_compile == "auto" and replica_count() > 1 else self.plan.jit_compile,
-            **_weighted(self.task.compile_options(self.train_part, self.plan), self.shares),
+            jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
+            **_weighted(self.task.compile_options(self.train_part, plan), self.shares),
         )
         # TensorFlow traces a step twice where the first trace makes variables.
         model.optimizer.build(model.trainable_variables)
@@ -259,15 +262,6 @@ def _weighted(options: Mapping[str, Any], shares: int) -> dict[str, Any]:
     if shares > 1 and "metrics" in found:
         found["weighted_metrics"] = found.pop("metrics")
     return found
-
-
-def _optimizer(plan: Settings, steps: int) -> keras.optimizers.Optimizer:
-    warmup = steps // 20
-    rate = keras.optimizers.schedules.CosineDecay(
-        plan.learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=plan.learning_rate, warmup_steps=warmup
-    )
-    average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
-    return AdamW(rate, decay=plan.weight_decay, global_clipnorm=1.0, **average)
 
 
 def _validated_epochs(epochs: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["AdamW"]
+__all__ = ["AdamW", "planned_adamw"]
 
 
 @keras.saving.register_keras_serializable("dermaseg")
@@ -39,3 +39,24 @@ class AdamW(keras.optimizers.Adam):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make it again."""
         return {**super().get_config(), "decay": self.decay}
+
+
+def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **options: Any) -> AdamW:
+    """Make the optimizer of a training of so many steps, as `dermaseg.train` plans it.
+
+    The rate rises linearly over the first twentieth, and falls along half a cosine to a hundredth of its peak.
+
+    Args:
+        learning_rate: The peak.
+        steps: Of the whole training.
+        decay: As for `AdamW`.
+        **options: Of `keras.optimizers.Adam`.
+
+    References:
+        Loshchilov and Hutter, 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5, without restarts.
+    """
+    warmup = steps // 20
+    rate = keras.optimizers.schedules.CosineDecay(
+        learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup
+    )
+    return AdamW(rate, decay=decay, **options)

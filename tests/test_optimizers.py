@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from dermaseg.optimizers import AdamW
+from dermaseg.optimizers import AdamW, planned_adamw
 
 
 def trained(optimizer, *, built):
@@ -69,3 +69,12 @@ def test_a_step_is_traced_once_and_its_rate_with_it():
     optimizer = AdamW(Rate(), decay=0.1)
     trained(optimizer, built=True)
     assert len(traced) <= 2  # of the build and of the trace, however many weights there are
+
+
+def test_the_rate_rises_and_falls_over_the_plan():
+    rate = planned_adamw(0.2, steps=100)._learning_rate
+    rates = [float(rate(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.002)
+    assert max(rates) == rates[5] == pytest.approx(0.2)
+    assert rates[52] == pytest.approx((0.2 + 0.002) / 2, rel=0.03)
+    assert rates[100] == pytest.approx(0.002)

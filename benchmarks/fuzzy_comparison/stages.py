@@ -17,6 +17,7 @@ from dermaseg.data import Samples, group_samples, make_dataset, read_mask
 from dermaseg.data.augment import Augment
 from dermaseg.errors import DataError
 from dermaseg.metrics import JaccardIndex, Reliability, reliability, segmentation_scores
+from dermaseg.optimizers import planned_adamw
 from dermaseg.precision import dtype_policy
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_atomically, write_csv, write_json
@@ -87,11 +88,14 @@ def train(arm: Arm, seed: int, protocol: Protocol, parts: Mapping[str, Samples],
     with dtype_policy(protocol.precision):
         model, own_layers = initial_network(arm.network, filters=protocol.filters, seed=seed)
         model.compile(
-            optimizer=_optimizer(protocol, epochs * steps),
+            optimizer=planned_adamw(
+                protocol.learning_rate, steps=epochs * steps, decay=protocol.weight_decay, global_clipnorm=1.0
+            ),
             loss=build_loss(arm.loss, tau_px=protocol.tau_px),
             metrics=[JaccardIndex(name="jaccard")],
             jit_compile=protocol.jit_compile,
         )
+        model.optimizer.build(model.trainable_variables)
         model.fit(
             training,
             validation_data=validation,
@@ -227,18 +231,6 @@ def _maps(model: keras.Model, samples: Samples, size: int) -> Iterator[np.ndarra
 
 def _save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     np.savez_compressed(path, **arrays)
-
-
-def _optimizer(protocol: Protocol, steps: int) -> keras.optimizers.Optimizer:
-    warmup = steps // 20
-    rate = keras.optimizers.schedules.CosineDecay(
-        protocol.learning_rate / 100,
-        steps - warmup,
-        alpha=0.01,
-        warmup_target=protocol.learning_rate,
-        warmup_steps=warmup,
-    )
-    return keras.optimizers.AdamW(rate, weight_decay=protocol.weight_decay, global_clipnorm=1.0)
 
 
 class _Watch(keras.callbacks.Callback):

@@ -38,6 +38,7 @@ class KerasLearner:
             _losses(self.model),
             jit_compile=contestant.engine == "xla",
         )
+        self.model.optimizer.build(self.model.trainable_variables)  # or TensorFlow traces the step twice, of whatever network
         self.parameters = trainable_parameters(self.model)
         self.forward_flops = forward_flops(contestant, size)
         backend = contestant.framework
