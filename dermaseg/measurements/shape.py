@@ -127,8 +127,8 @@ def fractal_dimension(mask: np.ndarray) -> float:
         mask: 0 and 1, or bool, `(height, width)` or `(height, width, 1)`.
 
     Returns:
-        The slope of log N over log 1/s by least squares, about 1 to 2; NaN where fewer than three box sides fit (a bounding
-        box below 32 px).
+        The slope of log N over log 1/s by least squares, about 1 to 2; a smooth outline can come out a little below 1, for it
+        is an estimate of few sides. NaN where fewer than three box sides fit (a bounding box below 32 px).
 
     Examples:
         >>> y, x = np.mgrid[-130:131, -130:131]
