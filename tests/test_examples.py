@@ -32,7 +32,7 @@ def test_every_example_is_known():
 def test_example_runs(script, tmp_path):
     options = ["--output", str(tmp_path), "--steps", "3"] + ([] if script == "nine_classes.py" else ["--size", "32"])
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), *options], capture_output=True, text=True, timeout=300, cwd=tmp_path
+        [sys.executable, str(EXAMPLES / script), *options], capture_output=True, text=True, timeout=1200, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip()
