@@ -1,6 +1,6 @@
 """What each command of the shell does with its parsed options: `train`, `evaluate`, `predict`, `audit`, `demo` and the rest.
 
-Heavy libraries are imported inside the commands, so that `--help` answers at once.
+Heavy libraries are imported inside the commands, so that what needs none of them answers at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dermaseg.console import complain, console, load_backend_quietly, say
+from dermaseg.console import USER_ERROR, complain, console, load_backend_quietly, say
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.errors import DermasegError
 from dermaseg.prediction.photos import Photo
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from dermaseg.data import Samples
     from dermaseg.pretrained import Preset
 
-__all__ = ["DEMO_STEPS", "USER_ERROR", "audit", "demo", "evaluate", "export", "predict", "presets", "tasks", "train"]
+__all__ = ["DEMO_STEPS", "audit", "demo", "evaluate", "export", "predict", "presets", "tasks", "train"]
 
-USER_ERROR = 2
 # Steps and size at which two cores take about two minutes, and outlines are already close.
 DEMO_STEPS = 250
 DEMO_SIZE = 96

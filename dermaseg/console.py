@@ -13,7 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["complain", "console", "load_backend_quietly", "say", "warnings_in_one_line"]
+__all__ = ["USER_ERROR", "complain", "console", "examples", "load_backend_quietly", "say", "warnings_in_one_line"]
+
+USER_ERROR = 2
+"""The exit code of a mistake that the user can mend."""
 
 console = Console(stderr=True)
 
@@ -26,6 +29,11 @@ def say(text: str) -> None:
 def complain(error: BaseException) -> None:
     """Say in one line what went wrong."""
     console.print(f"[bold red]dermaseg:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
+
+
+def examples(*lines: str) -> str:
+    """Show commands below the help of others."""
+    return "\n  ".join(["Examples:", *lines])
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ INTERNAL = (
     "distribution",
     "fitting",
     "masks",
+    "options",
     "pace",
     "parity",
     "pretrained",
