@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -12,10 +12,12 @@ __all__ = ["AdamW", "planned_adamw"]
 
 @keras.saving.register_keras_serializable("dermaseg")
 class AdamW(keras.optimizers.Adam):
-    """Adam with decoupled weight decay: the steps of `keras.optimizers.AdamW`, and less waiting for the first of them.
+    """Adam with decoupled weight decay: the steps of `keras.optimizers.AdamW`, sooner on TensorFlow.
 
-    Keras decays the weights in a pass of its own, which on TensorFlow puts a copy of the learning rate's whole schedule into
-    the graph for each of them. Here the update of a weight decays it as well, by the rate that it is given anyway.
+    There Keras composes the update of each weight of some thirty single operations, and decays the weights in a pass of its
+    own, with a copy of the learning rate's whole schedule for each. Here a weight takes one fused kernel, and what all of them
+    share is computed once: less is traced before the first step, and every step reads and writes less memory. Other backends,
+    and AMSGrad, take Keras's own update.
 
     Args:
         learning_rate: As for `keras.optimizers.Adam`.
@@ -29,16 +31,58 @@ class AdamW(keras.optimizers.Adam):
     def __init__(self, learning_rate: Any = 1e-3, *, decay: float = 0.0, **options: Any) -> None:
         super().__init__(learning_rate, **options)
         self.decay = decay
+        self._shared: _Shared | None = None
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Make one step."""
+        self._shared = None
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._shared = None  # it may be of a graph that ends here
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Decay one variable, then move it along its gradient."""
+        if self._shared is None:
+            self._shared = self._share(learning_rate)
+        shared = self._shared
         if self.decay:
-            self.assign_sub(variable, variable * ops.cast(learning_rate * self.decay, variable.dtype))
-        super().update_step(gradient, variable, learning_rate)
+            self.assign_sub(variable, variable * ops.cast(shared.decay, variable.dtype))
+        if keras.backend.backend() != "tensorflow" or self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=ops.cast(shared.beta_1_power, variable.dtype),
+            beta2_power=ops.cast(shared.beta_2_power, variable.dtype),
+            lr=ops.cast(shared.learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.convert_to_tensor(tf.cast(gradient, variable.dtype)),  # an embedding's is sparse
+        )
+
+    def _share(self, learning_rate: Any) -> _Shared:
+        rate, step = (ops.cast(value, "float32") for value in (learning_rate, self.iterations + 1))
+        return _Shared(rate, rate * self.decay, ops.power(self.beta_1, step), ops.power(self.beta_2, step))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make it again."""
         return {**super().get_config(), "decay": self.decay}
+
+
+class _Shared(NamedTuple):
+    """What the updates of one step have in common."""
+
+    learning_rate: Any
+    decay: Any
+    beta_1_power: Any
+    beta_2_power: Any
 
 
 def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **options: Any) -> AdamW:

@@ -15,6 +15,7 @@ from dermaseg.data import Split
 from dermaseg.data.cache import PixelCache
 from dermaseg.data.samples import Samples
 from dermaseg.models.inception_resnet import cache_features, split_head
+from dermaseg.optimizers import AdamW
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import find_preset, is_preset
 from dermaseg.saving import load_model
@@ -134,7 +135,7 @@ def train_head(
         inputs.append(np.array(cache_features(model, images, cache, batch_size=plan.batch_size, progress=progress)))
         one_hot = np.eye(part.num_classes, dtype=np.float32)
         targets.append(part.labels if plan.mix == "none" else one_hot[part.labels])
-    head.compile(keras.optimizers.Adam(HEAD_LEARNING_RATE), **task.compile_options(parts[0], plan))
+    head.compile(AdamW(HEAD_LEARNING_RATE), **task.compile_options(parts[0], plan))
     head.optimizer.build(head.trainable_variables)
     history = head.fit(
         inputs[0],

@@ -1,9 +1,19 @@
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before Keras chooses its backend and TensorFlow greets.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
+if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What one test has compiled, the others read, in whatever process: most of JAX's time here is compiling.
+    compiled = tempfile.mkdtemp(prefix="dermaseg-tests-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from pathlib import Path
 
@@ -37,6 +47,19 @@ def keras_policy():
     before = keras.config.dtype_policy()
     yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy(before)
+
+
+@pytest.fixture
+def adamw():
+    """Make an optimizer that has a model's weights already: TensorFlow then traces the first step once, not twice."""
+    from dermaseg.optimizers import AdamW
+
+    def make(model, learning_rate=1e-3):
+        optimizer = AdamW(learning_rate)
+        optimizer.build(model.trainable_variables)
+        return optimizer
+
+    return make
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers
 
 from dermaseg.models.blocks import dense_head
+from dermaseg.optimizers import AdamW
 
 __all__ = ["build_inception_resnet", "cache_features", "fine_tune", "set_trainable", "split_head"]
 
@@ -238,7 +239,9 @@ def _fit(
     batch_size: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> keras.callbacks.History:
-    model.compile(keras.optimizers.Adam(learning_rate), loss=loss, metrics=list(metrics))
+    optimizer = AdamW(learning_rate)
+    optimizer.build(model.trainable_variables)  # or TensorFlow traces the first step twice
+    model.compile(optimizer, loss=loss, metrics=list(metrics))
     data = {"x": train[0], "y": train[1], "batch_size": batch_size} if isinstance(train, tuple) else {"x": train}
     return model.fit(**data, validation_data=validation, epochs=epochs, callbacks=list(callbacks))
 

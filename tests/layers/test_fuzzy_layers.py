@@ -104,12 +104,12 @@ def test_gate_starts_as_the_identity(tensors, gate, options, policy):
 
 
 @pytest.mark.parametrize(("gate", "options"), GATES)
-def test_gate_learns_from_its_start(tensors, gate, options):
+def test_gate_learns_from_its_start(tensors, gate, options, adamw):
     encoder, decoder = tensors
     inputs = [keras.Input(x.shape[1:]) for x in tensors]
     model = keras.Model(inputs, gate(**options)(*inputs))
     target = encoder * (1.5 + 0.4 * np.tanh(decoder[..., :1]))
-    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=True)
+    model.compile(adamw(model, 0.05), "mse", jit_compile=True)
     first = model.train_on_batch([encoder, decoder], target)
     before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
     for _ in range(30):
@@ -194,12 +194,12 @@ def test_memberships_stay_in_range_whatever_the_weights(policy):
     assert np.all((memberships >= 0) & (memberships <= 1))
 
 
-def test_memberships_learn_the_sets_that_made_the_data_under_xla():
+def test_memberships_learn_the_sets_that_made_the_data_under_xla(adamw):
     x = np.linspace(-3, 3, 64, dtype="float32")[:, np.newaxis]
     target = np.exp(-0.5 * ((x - [-1.5, 1.0]) / [0.5, 0.8]) ** 2).astype("float32")
     layer = FuzzyMembership(terms=2)
     model = keras.Sequential([keras.Input((1,)), layer])
-    model.compile(keras.optimizers.Adam(0.1), "mse", jit_compile=True)
+    model.compile(adamw(model, 0.1), "mse", jit_compile=True)
     for _ in range(150):
         error = model.train_on_batch(x, target)
     assert error < 1e-4

@@ -54,21 +54,21 @@ def test_blocks_deepen_a_stage():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [SMALL, PLAIN], ids=["residual", "plain"])
-def test_one_batch_is_learned_by_heart(arguments):
+def test_one_batch_is_learned_by_heart(arguments, adamw):
     keras.utils.set_random_seed(0)
     images, labels = pictures(12, 32, 32), np.arange(12) % 3
     model = build_cnn(**arguments)
-    model.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+    model.compile(adamw(model, 1e-2), "sparse_categorical_crossentropy")
     model.fit(images, labels, epochs=30, batch_size=12, verbose=0)
     assert (model.predict(images, verbose=0).argmax(-1) == labels).all()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "policy"), [(TINY, "float32"), (TINY, "mixed_bfloat16"), (PLAIN, "mixed_bfloat16")])
-def test_xla_trains_and_predicts_in_float32_probabilities(arguments, policy, keras_policy):
+def test_xla_trains_and_predicts_in_float32_probabilities(arguments, policy, keras_policy, adamw):
     keras_policy(policy)
     model = build_cnn(**arguments, dropout=0.1)
-    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=True)
+    model.compile(adamw(model), "sparse_categorical_crossentropy", jit_compile=True)
     images = pictures(4, 32, 32)
     assert np.isfinite(model.train_on_batch(images, np.arange(4) % 3))
     predicted = model.predict_on_batch(images)

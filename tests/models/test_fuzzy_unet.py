@@ -112,7 +112,7 @@ def test_refuses(options, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_overfits_one_batch_under_xla(policy, keras_policy):
+def test_overfits_one_batch_under_xla(policy, keras_policy, adamw):
     keras_policy(policy)
     keras.utils.set_random_seed(0)
     picture = images()
@@ -120,7 +120,7 @@ def test_overfits_one_batch_under_xla(policy, keras_policy):
     mask[0, 8:24, 6:20] = mask[1, 4:14, 10:28] = 1
     picture = picture * 0.2 + 180 * (1 - 0.7 * mask)
     model = build_fuzzy_unet(input_shape=(32, 32, 3), filters=FILTERS)
-    model.compile(keras.optimizers.Adam(0.01), FuzzySegmentation(tau_px=1.0), jit_compile=True)
+    model.compile(adamw(model, 0.01), FuzzySegmentation(tau_px=1.0), jit_compile=True)
     first = model.train_on_batch(picture, mask)
     for _ in range(40):
         last = model.train_on_batch(picture, mask)

@@ -142,11 +142,11 @@ def test_the_learned_loss_is_that_of_its_layer():
 
 
 @pytest.mark.slow
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_learned_by_heart(adamw):
     keras.utils.set_random_seed(0)
     images, targets = lesions()
     model = build_hybrid(**SMALL)
-    model.compile(keras.optimizers.Adam(1e-2), loss=losses())
+    model.compile(adamw(model, 1e-2), loss=losses())
     model.fit(images, targets, epochs=60, batch_size=6, verbose=0)
     predicted = model.predict(images, verbose=0)
     assert (predicted["label"].argmax(-1) == targets["label"]).all()
@@ -158,11 +158,11 @@ def test_one_batch_is_learned_by_heart():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_xla_trains_and_predicts_in_float32(policy, keras_policy):
+def test_xla_trains_and_predicts_in_float32(policy, keras_policy, adamw):
     keras_policy(policy)
     images, targets = lesions(4, 30, 34)
     model = build_hybrid(**TINY, dropout=0.1)
-    model.compile("adam", loss=losses(), metrics={"label": ["accuracy"]}, jit_compile=True)
+    model.compile(adamw(model), loss=losses(), metrics={"label": ["accuracy"]}, jit_compile=True)
     figures = model.train_on_batch(images, targets, return_dict=True)
     assert set(figures) == {"loss", "mask_loss", "label_loss", "label_accuracy"}
     assert np.isfinite(list(figures.values())).all()
@@ -172,11 +172,11 @@ def test_xla_trains_and_predicts_in_float32(policy, keras_policy):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_loads_in_a_fresh_process_with_its_learned_weights(tmp_path):
+def test_a_compiled_model_loads_in_a_fresh_process_with_its_learned_weights(tmp_path, adamw):
     images, targets = lesions(2, 21, 34)
     model = build_hybrid(**SMALL, fuzzy=True)
     loss = {"mask": keras.losses.Dice(axis=(1, 2, 3)), "label": keras.losses.SparseCategoricalCrossentropy()}
-    model.compile("adam", loss=loss)
+    model.compile(adamw(model), loss=loss)
     model.train_on_batch(images, targets)
     model.uncertainty.log_variance.assign([1.25, -0.5])
     model.save(tmp_path / "hybrid.keras")

@@ -191,10 +191,10 @@ def test_another_model_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_xla_trains_and_predicts_in_float32_probabilities(small_base, policy, keras_policy):
+def test_xla_trains_and_predicts_in_float32_probabilities(small_base, policy, keras_policy, adamw):
     keras_policy(policy)
     model = build(trainable="all", dropout=0.2)
-    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=True)
+    model.compile(adamw(model), "sparse_categorical_crossentropy", jit_compile=True)
     images, labels = pictures(4, 30)
     assert np.isfinite(model.train_on_batch(images, labels))
     predicted = model.predict_on_batch(images)

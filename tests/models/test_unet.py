@@ -72,11 +72,11 @@ def test_parameters_are_pinned():
 
 
 @pytest.mark.slow
-def test_one_batch_is_learned_by_heart():
+def test_one_batch_is_learned_by_heart(adamw):
     keras.utils.set_random_seed(0)
     images, masks = discs(8, 32)
     model = build_unet(filters=SMALL)
-    model.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy")
+    model.compile(adamw(model, 1e-2), "binary_crossentropy")
     model.fit(images, masks, epochs=60, batch_size=8, verbose=0)
     predicted = model.predict(images, verbose=0) > 0.5
     overlap = (predicted & (masks > 0.5)).sum() / (predicted | (masks > 0.5)).sum()
@@ -85,10 +85,10 @@ def test_one_batch_is_learned_by_heart():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_xla_trains_and_predicts_in_float32_probabilities(policy, keras_policy):
+def test_xla_trains_and_predicts_in_float32_probabilities(policy, keras_policy, adamw):
     keras_policy(policy)
     model = build_unet(filters=SMALL)
-    model.compile("adam", "binary_crossentropy", jit_compile=True)
+    model.compile(adamw(model), "binary_crossentropy", jit_compile=True)
     images, masks = discs(2, 30)
     loss = model.train_on_batch(images, masks)
     assert np.isfinite(loss)
