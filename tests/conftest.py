@@ -19,6 +19,14 @@ from pathlib import Path
 
 import pytest
 
+# Files that take minutes go first, so that at the end no worker waits for another; the longest leads.
+LONGEST = ("test_training.py", "test_examples.py", "test_cli.py", "test_tasks.py", "test_doctests.py", "test_benchmarks.py")
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST) + (item.path.parent.name != "models")))
+
 
 @pytest.fixture(scope="session")
 def real_data():

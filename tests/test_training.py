@@ -424,6 +424,15 @@ def test_masks_are_tidied_where_the_validation_part_gains_by_it(speck, tidy):
     assert decided["mask_rejection"].risk == 0  # of the masks as they are read
 
 
+@pytest.fixture
+def interruptible():
+    """Interrupts reach Python, also where a shell had them ignored, as it does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_swallowed_interrupt_is_raised_after_the_batch():
     before = signal.getsignal(signal.SIGINT)
     with callbacks.StopOnInterrupt() as interrupt:
