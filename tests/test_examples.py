@@ -37,7 +37,9 @@ def arguments(script, output):
 # They train for a few steps only, to be quick.
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_example_runs(script, tmp_path, monkeypatch, capsys):
+def test_example_runs(script, tmp_path, monkeypatch, capsys, request):
+    if script == "nine_classes.py":
+        request.getfixturevalue("small_base")  # the real one takes minutes; tests/models builds it
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setattr(sys, "argv", [script, *arguments(script, tmp_path)])

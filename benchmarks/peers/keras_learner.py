@@ -16,6 +16,7 @@ from benchmarks.peers.learners import CLIP_NORM, labels_of
 from dermaseg.layers import CropLike, PadToStride
 from dermaseg.losses import OverlapCrossentropy
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_inception_resnet, build_unet
+from dermaseg.optimizers import AdamW
 from dermaseg.precision import dtype_policy
 
 __all__ = ["KerasLearner", "build_network", "forward_flops", "trainable_parameters"]
@@ -33,12 +34,13 @@ class KerasLearner:
         self._precision = contestant.precision
         with dtype_policy("mixed_bfloat16" if contestant.precision == "bfloat16" else "float32"):
             self.model = build_network(contestant, size)
-        self.model.compile(
-            keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, global_clipnorm=CLIP_NORM),
-            _losses(self.model),
-            jit_compile=contestant.engine == "xla",
-        )
-        self.model.optimizer.build(self.model.trainable_variables)  # or TensorFlow traces the step twice, of whatever network
+        options: dict[str, Any] = {"global_clipnorm": CLIP_NORM}
+        if contestant.network.startswith("dermaseg"):  # as its own trainings, and another's users would take Keras's
+            optimizer = AdamW(learning_rate, decay=weight_decay, **options)
+        else:
+            optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **options)
+        optimizer.build(self.model.trainable_variables)  # or TensorFlow traces the step twice, of whatever network
+        self.model.compile(optimizer, _losses(self.model), jit_compile=contestant.engine == "xla")
         self.parameters = trainable_parameters(self.model)
         self.forward_flops = forward_flops(contestant, size)
         backend = contestant.framework
