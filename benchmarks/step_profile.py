@@ -56,10 +56,9 @@ def main() -> None:
             steps[name](batches)  # not timed: it reads back what the other has pushed out of the caches
             later_s[name] += [seconds(steps[name], batches) for _ in range(TURN)]
     for name, times in later_s.items():
-        low, median, high = (1000 * value for value in statistics.quantiles(times, n=4))
-        print(
-            f"{name}: {first_s[name]:.1f} s to the first step, later ones {median:.0f} ms (quartiles {low:.0f} to {high:.0f})"
-        )
+        quarters = [1000 * value for value in statistics.quantiles(times, n=4)]
+        spread = f"{quarters[1]:.0f} ms (quartiles {quarters[0]:.0f} to {quarters[2]:.0f})"
+        print(f"{name}: {first_s[name]:.1f} s to the first step, later ones {spread}")
 
     total = profile(steps["dermaseg's AdamW"], batches)
     for name, picoseconds in total.most_common(25):
