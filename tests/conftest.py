@@ -71,6 +71,14 @@ def adamw():
 
 
 @pytest.fixture
+def small_unet(monkeypatch):
+    """Give the default U-Net three stages instead of six, where a page or an example is about what is done with it."""
+    import dermaseg.models.unet
+
+    monkeypatch.setattr(dermaseg.models.unet, "DEFAULT_FILTERS", (8, 16, 24))
+
+
+@pytest.fixture
 def small_base(monkeypatch):
     """Take for Inception-ResNet-V2 what the functions around it see of it: names, a nested model, batch normalisation."""
     import keras

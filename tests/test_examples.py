@@ -36,6 +36,7 @@ def arguments(script, output):
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 # They train for a few steps only, to be quick.
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
+@pytest.mark.usefixtures("small_unet")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_example_runs(script, tmp_path, monkeypatch, capsys, request):
     if script == "nine_classes.py":
