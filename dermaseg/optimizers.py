@@ -14,10 +14,9 @@ __all__ = ["AdamW", "planned_adamw"]
 class AdamW(keras.optimizers.Adam):
     """Adam with decoupled weight decay: the steps of `keras.optimizers.AdamW`, sooner on TensorFlow.
 
-    There Keras composes the update of each weight of some thirty single operations, and decays the weights in a pass of its
+    There Keras composes the update of each weight of some forty single operations, and decays the weights in a pass of its
     own, with a copy of the learning rate's whole schedule for each. Here a weight takes one fused kernel, and what all of them
-    share is computed once: less is traced before the first step, and every step reads and writes less memory. Other backends,
-    and AMSGrad, take Keras's own update.
+    share is computed once, so that less is traced before the first step. Other backends, and AMSGrad, take Keras's own update.
 
     Args:
         learning_rate: As for `keras.optimizers.Adam`.
