@@ -15,17 +15,8 @@ from dermaseg.data import Samples, Split, group_samples
 from dermaseg.data.images import read_mask_at
 from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
-from dermaseg.metrics import (
-    Interval,
-    balanced_accuracy,
-    bootstrap_interval,
-    bootstrap_statistic,
-    expected_calibration_error,
-    macro_auc,
-    segmentation_scores,
-    sensitivity_at_specificity,
-    specificity_at_sensitivity,
-)
+from dermaseg.metrics import Interval, bootstrap_interval, bootstrap_statistic, segmentation_scores
+from dermaseg.metrics.resampled import Weighted, alarm_figures, class_figures
 from dermaseg.model_card import write_model_card
 from dermaseg.prediction import Prediction, Predictor
 from dermaseg.report import MEANINGS, Diagnoses, Report
@@ -108,7 +99,7 @@ def evaluate(
         found = {}
         means = {name: np.array([rows[index].get(name, math.nan) for index in chosen], dtype=float) for name in MEANINGS}
         named = chosen[diagnosed[chosen]]
-        statistics: dict[str, Callable[[np.ndarray], float]] = {}
+        statistics: dict[str, Weighted] = {}
         if named.size:
             statistics = _class_statistics(labels[named], probabilities[named], class_names)
         for name in MEANINGS:
@@ -118,8 +109,9 @@ def evaluate(
                 own = groups[chosen][known]
                 found[name] = bootstrap_interval(means[name][known], groups=own, resamples=resamples, seed=seed)
             elif name in names and name in statistics:
+                own, few = groups[named], min(resamples, most)
                 found[name] = bootstrap_statistic(
-                    statistics[name], len(named), groups=groups[named], resamples=min(resamples, most), seed=seed
+                    statistics[name], len(named), weighted=True, groups=own, resamples=few, seed=seed
                 )
         return {name: interval for name, interval in found.items() if math.isfinite(interval.value)}
 
@@ -259,35 +251,14 @@ def _probabilities(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -
     return np.array([[row.get(column, math.nan) for column in columns] for row in rows])
 
 
-def _class_statistics(
-    labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
-) -> dict[str, Callable[[np.ndarray], float]]:
-    """Return each figure of the classes as a function of positions, for the bootstrap."""
+def _class_statistics(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Weighted]:
+    """Return each figure of the classes, for the bootstrap."""
     # Rounded to six digits in the rows, probabilities no longer sum to one exactly.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-
-    def over(figure: Callable[..., float]) -> Callable[[np.ndarray], float]:
-        return lambda chosen: figure(labels[chosen], probabilities[chosen])
-
-    found: dict[str, Callable[[np.ndarray], float]] = {
-        "majority_share": lambda chosen: float(np.bincount(labels[chosen]).max() / len(chosen)),
-        "balanced_accuracy": over(balanced_accuracy),
-        "macro_auc": over(macro_auc),
-        "calibration_error": over(expected_calibration_error),
-    }
+    found = class_figures(labels, probabilities)
     alarm = next((index for index, name in enumerate(class_names) if name.casefold() in ALARM_CLASSES), None)
     if alarm is not None:
-        positive, scores = labels == alarm, probabilities[:, alarm]
-
-        def at(figure: Callable[..., float], **rate: float) -> Callable[[np.ndarray], float]:
-            def statistic(chosen: np.ndarray) -> float:
-                both = 0 < positive[chosen].sum() < len(chosen)
-                return figure(positive[chosen], scores[chosen], **rate) if both else math.nan
-
-            return statistic
-
-        found["alarm_sensitivity"] = at(sensitivity_at_specificity, specificity=ALARM_RATE)
-        found["alarm_specificity"] = at(specificity_at_sensitivity, sensitivity=ALARM_RATE)
+        found |= alarm_figures(labels == alarm, probabilities[:, alarm], rate=ALARM_RATE)
     return found
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from dermaseg.data import Samples
 from dermaseg.data.images import read_image, read_mask_at
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["write_pictures_and_page"]
 
 CASES = 4
+DPI = 160  # sharp on screens of two dots a CSS pixel
 
 
 def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Samples, report: Report, *, name: str) -> None:
@@ -43,12 +42,13 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
     if report.diagnoses is not None:
         for kind, (caption, figure) in _class_pictures(report.diagnoses, predictor).items():
             pictures[f"{name}-{kind}"] = (caption, figure)
-    for file, (_, figure) in pictures.items():
-        save_figure(figure, folder.path / f"{file}.png")
-    _page(folder, report, list(pictures.values())).save(folder.path / f"{name}.html")
+    saved = [(caption, folder.path / f"{file}.png") for file, (caption, _) in pictures.items()]
+    for (_, path), (_, figure) in zip(saved, pictures.values(), strict=True):
+        save_figure(figure, path, dpi=DPI)
+    _page(folder, report, saved).save(folder.path / f"{name}.html")
 
 
-def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Figure]]) -> Page:
+def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]]) -> Page:
     page = Page(report.title, subtitle=f"{len(report.rows)} photographs in {report.groups} independent groups (lesions)")
     page.note(NOT_A_DIAGNOSIS, tone="warning")
     page.section("Figures")
@@ -62,12 +62,11 @@ def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Figur
         for name, interval in report.figures.items()
     )
     page.section("Pictures")
-    for caption, figure in pictures:
-        page.figure(figure, caption=caption)
+    for caption, picture in pictures:
+        page.figure(picture, caption=caption)
     curves = folder.path / "curves.png"
     if curves.is_file():
-        with Image.open(curves) as picture:
-            page.figure(picture.convert("RGB"), caption="The training, epoch by epoch.")
+        page.figure(curves, caption="The training, epoch by epoch.")
     if report.diagnoses is not None:
         page.section("Diagnoses by class")
         page.table(_records(*report.class_table()))

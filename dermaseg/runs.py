@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import importlib.metadata
 import json
 import os
@@ -199,9 +200,19 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions that decide a result: dermaseg, Python, the backend and the libraries under it."""
-    names = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-image")
-    found = {"dermaseg": __version__, "python": platform.python_version(), "platform": platform.platform()}
-    for name in names:
+    return {
+        "dermaseg": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **_installed_versions(),
+    }
+
+
+@functools.cache
+def _installed_versions() -> dict[str, str]:
+    # Each is read out of a page of metadata, readme and all: once a process.
+    found = {}
+    for name in ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-image"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -15,6 +15,10 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
+    # Small networks for a few steps: whatever XLA spends on quick code comes back to no test. Half of the time, on JAX a fifth.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,16 @@ def synthetic_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def classes_folder(tmp_path_factory):
+    """A folder of 84 synthetic photographs, twelve of each of seven classes; tests only read it."""
+    from dermaseg.data import make_synthetic
+
+    folder = tmp_path_factory.mktemp("classes")
+    make_synthetic(folder, count=84, size=(48, 64), seed=3)
+    return folder
+
+
 @pytest.fixture
 def keras_policy():
     """Restore the global dtype policy after a test that changes it."""
@@ -71,11 +85,14 @@ def adamw():
 
 
 @pytest.fixture
-def small_unet(monkeypatch):
-    """Give the default U-Net three stages instead of six, where a page or an example is about what is done with it."""
+def small_networks(monkeypatch):
+    """Give the default networks two stages instead of six, where a page or an example is about what is done with them."""
+    import dermaseg.models.cnn
     import dermaseg.models.unet
 
-    monkeypatch.setattr(dermaseg.models.unet, "DEFAULT_FILTERS", (8, 16, 24))
+    monkeypatch.setattr(dermaseg.models.unet, "DEFAULT_FILTERS", (8, 16))
+    monkeypatch.setattr(dermaseg.models.cnn, "RESIDUAL_FILTERS", (8, 16))
+    monkeypatch.setattr(dermaseg.models.cnn, "RESIDUAL_BLOCKS", (1, 1))
 
 
 @pytest.fixture

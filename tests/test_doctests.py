@@ -31,7 +31,7 @@ def test_docstring_examples(name):
 @pytest.mark.slow
 # Pages train for a few steps only, to be quick.
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
-@pytest.mark.usefixtures("small_unet")
+@pytest.mark.usefixtures("small_networks")
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda page: page.name)
 def test_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     if page.name == "export.md" and os.environ["KERAS_BACKEND"] != "tensorflow":

@@ -93,17 +93,6 @@ def test_each_family_in_onnx_at_any_size(family, tmp_path):
 
 
 @tensorflow_only
-@pytest.mark.slow
-def test_the_default_unet_has_no_normalisation_left(tmp_path):
-    keras.utils.set_random_seed(0)
-    network = as_if_trained(build_unet())
-    convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in network.layers)
-    found = operations(export_model(network, tmp_path / "model.onnx"))
-    assert found["BatchNormalization"] == 0
-    assert found["Conv"] == convolutions
-
-
-@tensorflow_only
 def test_a_fixed_size(model, tmp_path):
     exported = OnnxModel(export_model(model, tmp_path / "model.onnx", size=(32, 40)))
     assert exported.input_size == (32, 40)
@@ -248,9 +237,13 @@ def test_the_shell_calibrates_on_a_folder(tmp_path, capsys):
 
 @tensorflow_only
 @pytest.mark.slow
-def test_a_preset_is_exported_by_its_name(tmp_path):
-    exported = OnnxModel(export_model("unet-ham10000-128", tmp_path / "model.onnx"))
-    assert exported.card["size"] == training_size("unet-ham10000-128") == 128
+def test_a_preset_is_exported_by_its_name_and_has_no_normalisation_left(tmp_path):
+    path = export_model("unet-ham10000-128", tmp_path / "model.onnx")
+    assert OnnxModel(path).card["size"] == training_size("unet-ham10000-128") == 128
+    convolutions = sum(isinstance(layer, keras.layers.Conv2D) for layer in build_unet().layers)  # of which it is trained
+    found = operations(path)
+    assert found["BatchNormalization"] == 0
+    assert found["Conv"] == convolutions
 
 
 def test_the_training_size_is_told_by_the_card(model, tmp_path):

@@ -254,7 +254,7 @@ def test_a_limit_keeps_whole_lesions(tmp_path):
     assert _some(samples, 100) is samples
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 def test_the_command_trains_scores_goes_on_and_tells(tmp_path, capsys):
     # Their photographs share names, so that only the last six of the second are new to the first.
     for name, count in (("data", 42), ("data-2", 48)):

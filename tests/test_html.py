@@ -10,7 +10,7 @@ from PIL import Image
 
 from dermaseg.html import Card, Page, Tile
 from dermaseg.metrics import Interval
-from dermaseg.plots import forest_plot
+from dermaseg.plots import forest_plot, save_figure
 
 EVIL = "<script>alert('1')</script>\"&.jpg"
 DASH = "\N{EN DASH}"
@@ -223,9 +223,25 @@ def test_links_that_are_given_are_kept():
     assert Reader(page).values("href") == ["https://doi.org/10.1/x?a=1&b=2", "report.csv", "folder/a:b.csv"]
 
 
+def test_a_saved_drawing_stands_on_the_page_as_it_was_saved(tmp_path):
+    figure = forest_plot({"sex": {"male": Interval(0.88, 0.86, 0.9, 0.95, 210, 180)}})
+    drawn, saved = Page("a"), Page("a")
+    save_figure(figure, tmp_path / "forest.png", dpi=160)
+    drawn.figure(figure)
+    saved.figure(tmp_path / "forest.png")
+    pages = Reader(drawn), Reader(saved)
+    for name in ("width", "height", "style", "class"):
+        assert pages[0].values(name, "img") == pages[1].values(name, "img")
+    (source,) = pages[1].values("src", "img")
+    assert base64.b64decode(source.partition("base64,")[2]) == (tmp_path / "forest.png").read_bytes()
+    Image.new("RGB", (4, 4)).save(tmp_path / "photo.jpg")
+    with pytest.raises(ValueError, match=r"photo\.jpg: a saved drawing must be a PNG, got JPEG"):
+        saved.figure(tmp_path / "photo.jpg")
+
+
 def test_wrong_arguments_are_named():
     page = Page("a")
-    with pytest.raises(TypeError, match="a picture must be a Matplotlib figure, a PIL image or an array, got str"):
+    with pytest.raises(TypeError, match="a picture must be a Matplotlib figure, a PIL image, an array or the path of a PNG"):
         page.figure("photo.jpg")
     for array in (np.zeros((4, 4, 3)), np.zeros((4, 4, 4), "uint8"), np.zeros(4, "uint8"), np.zeros((1, 4, 4, 3), "uint8")):
         with pytest.raises(ValueError, match="an array must be"):

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks are no part of the installed package
 
 from benchmarks.hybrid_ablation import ARMS, QUESTIONS, derange, hold_to, load, main, table, trained_figures  # noqa: E402
-from dermaseg.data import Sample, Samples, group_samples, load_arrays, make_synthetic, read_samples, split_samples  # noqa: E402
+from dermaseg.data import Sample, Samples, group_samples, load_arrays, read_samples, split_samples  # noqa: E402
 from dermaseg.errors import DataError  # noqa: E402
 from dermaseg.runs import write_json  # noqa: E402
 
@@ -134,12 +134,12 @@ def test_parts_too_small_to_shuffle_are_refused_at_the_door(synthetic_folder, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.scripts
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
-def test_arms_are_trained_scored_and_compared(tmp_path):
-    samples = make_synthetic(tmp_path / "data", count=84, size=(48, 64), seed=1)
+def test_arms_are_trained_scored_and_compared(classes_folder, tmp_path):
+    samples = read_samples(classes_folder)
     output = tmp_path / "ablation"
-    command = ["--data", str(tmp_path / "data"), "--output", str(output), "--seeds", "0", "--steps", "1"]
+    command = ["--data", str(classes_folder), "--output", str(output), "--seeds", "0", "--steps", "1"]
     command += ["--size", "32", "--filters", "8", "16"]
     arms = ["--arms", "class-only", "guided", "guided-fixed", "shuffled-mask"]
     main([*command, *arms])

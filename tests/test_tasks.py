@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from dermaseg.fitting import _sampling_weights
 from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
 from dermaseg.models import build_cnn, build_unet
 from dermaseg.prediction import Predictor
-from dermaseg.runs import read_json, write_json
+from dermaseg.runs import RunFolder, read_json, write_json
 from dermaseg.tasks import IMBALANCE, TASKS, Settings, get_task, prior_factors
 from dermaseg.training import recalibrate, train
 from dermaseg.transfer import lend_weights
@@ -27,10 +28,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("classes")
-    make_synthetic(folder, count=84, size=(48, 64), seed=3)
-    return read_samples(folder)
+def samples(classes_folder):
+    return read_samples(classes_folder)
 
 
 def without(samples, masks=(), labels=()):
@@ -51,6 +50,12 @@ def hybrid(samples, tmp_path_factory):
     """Trained on rows of which some have a mask only, and some a class only."""
     some = without(samples, masks=range(0, 20), labels=range(20, 40))
     return train("hybrid", some, tmp_path_factory.mktemp("runs") / "hybrid", **TINY)
+
+
+@pytest.fixture(scope="module")
+def classifier(samples, tmp_path_factory):
+    """Of seven classes, hardly trained."""
+    return train("classify-7", samples, tmp_path_factory.mktemp("runs") / "classifier", **{**TINY, "steps": 2})
 
 
 def test_a_hybrid_learns_from_half_known_samples_and_reports_both(hybrid):
@@ -111,13 +116,12 @@ def test_two_classes_are_made_of_seven(samples, tmp_path):
         prediction.mask  # noqa: B018
 
 
-def test_saved_temperature_and_thresholds_are_applied(samples, tmp_path):
-    run = train("classify", samples, tmp_path / "run", **{**TINY, "steps": 1})
-    raw = Predictor(Predictor(run.path).model, size=32)(samples[0].image).classes.values()
-    card = read_json(run.model_card)
-    card["decisions"] = {"temperature": 2.0, "thresholds": {"mel": 1e-6, "nv": 1.0}}
-    write_json(run.model_card, card)
-    prediction = Predictor(run.path)(samples[0].image)
+def test_saved_temperature_and_thresholds_are_applied(classifier, samples, tmp_path):
+    raw = Predictor(Predictor(classifier.path).model, size=32)(samples[0].image).classes.values()
+    decided = RunFolder.open(shutil.copytree(classifier.path, tmp_path / "run"))
+    decisions = {"temperature": 2.0, "thresholds": {"mel": 1e-6, "nv": 1.0}}
+    write_json(decided.model_card, {**read_json(decided.model_card), "decisions": decisions})
+    prediction = Predictor(decided.path)(samples[0].image)
     expected = np.sqrt(np.array(list(raw)))
     np.testing.assert_allclose(list(prediction.classes.values()), expected / expected.sum(), rtol=1e-4)
     assert prediction.summary()["above_threshold"] == ["mel"]
@@ -130,10 +134,9 @@ def test_a_classifier_learns_the_synthetic_classes(samples, tmp_path):
     assert report.figures["accuracy"].value > report.figures["majority_share"].value + 0.05
 
 
-def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(samples, tmp_path):
-    run = train("classify-7", samples, tmp_path / "run", **{**TINY, "steps": 2})
-    report = evaluate_run(run)
-    test = Split.load(run.split).apply(samples)["test"]
+def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(classifier, samples):
+    report = evaluate_run(classifier)
+    test = Split.load(classifier.split).apply(samples)["test"]
     for grouping in ("sex", "age", "localization"):
         groups = report.subgroups[grouping]
         assert sum(figures["accuracy"].count for figures in groups.values()) == len(test)
@@ -360,16 +363,15 @@ def test_a_run_starts_from_another(samples, hybrid, tmp_path):
     assert read_json(run.settings)["start"] == str(hybrid.path)
 
 
-def test_classes_keep_their_meaning_on_other_data(samples, tmp_path):
-    run = train("classify", samples, tmp_path / "run", **{**TINY, "steps": 1})
+def test_classes_keep_their_meaning_on_other_data(classifier, samples):
     turned = samples.with_class_names(tuple(reversed(samples.class_names)))
     assert turned[0].label != samples[0].label or samples.class_names[samples[0].label] == "akiec"
-    first = evaluate_run(run, data=samples.select(range(20)))
-    second = evaluate_run(run, data=turned.select(range(20)))
+    first = evaluate_run(classifier, data=samples.select(range(20)))
+    second = evaluate_run(classifier, data=turned.select(range(20)))
     assert first.figures["accuracy"] == second.figures["accuracy"]
     other = samples.relabel({name: "wart" if name == "mel" else name for name in samples.class_names})
     with pytest.raises(DataError, match="'wart' is not one of"):
-        evaluate_run(run, data=other)
+        evaluate_run(classifier, data=other)
 
 
 def test_a_hybrid_is_judged_by_what_other_data_know(hybrid, samples):
@@ -384,11 +386,10 @@ def test_a_hybrid_is_judged_by_what_other_data_know(hybrid, samples):
         evaluate_run(hybrid, data=without(masks_alone, masks=range(6)))
 
 
-def test_a_classifier_is_judged_on_some_of_its_classes(samples, tmp_path):
-    run = train("classify-7", samples, tmp_path / "run", **{**TINY, "steps": 1})
+def test_a_classifier_is_judged_on_some_of_its_classes(classifier, samples):
     two = samples.filter(lambda sample: samples.class_names[sample.label] in ("mel", "nv"))
     two = two.with_class_names(("nv", "mel")) if two.class_names != ("nv", "mel") else two
-    report = evaluate_run(run, data=two)
+    report = evaluate_run(classifier, data=two)
     assert report.figures["accuracy"].count == len(two)
     assert {row["true"] for row in report.rows} == {"mel", "nv"}
 

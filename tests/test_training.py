@@ -2,7 +2,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,7 +30,10 @@ def data(synthetic_folder):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    return train("segment", data, tmp_path_factory.mktemp("runs") / "run", **TINY)
+    """Trained from a folder beside the data, which is named as it is seen from there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(data.parent)
+        return train("segment", data.name, tmp_path_factory.mktemp("runs") / "run", **TINY)
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -47,6 +52,20 @@ class StopAfter(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.seen += 1
+
+
+@pytest.fixture(scope="module")
+def stopped(data, tmp_path_factory):
+    """What Ctrl-C in the second epoch leaves behind; tests copy it."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
+    return folder
+
+
+@pytest.fixture
+def interrupted(stopped, tmp_path):
+    return Path(shutil.copytree(stopped, tmp_path / "interrupted"))
 
 
 def test_a_run_folder_holds_what_repeats_it(finished):
@@ -103,15 +122,12 @@ def test_the_same_seed_gives_the_same_run(finished, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, data, tmp_path):
-    folder = tmp_path / "interrupted"
-    with pytest.raises(KeyboardInterrupt):
-        train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
-    assert not (folder / "model.keras").exists()
-    assert [path.name for path in (folder / "checkpoints").glob("epoch-*")] == ["epoch-0001.keras"]
-    resume(folder)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, interrupted):
+    assert not (interrupted / "model.keras").exists()
+    assert [path.name for path in (interrupted / "checkpoints").glob("epoch-*")] == ["epoch-0001.keras"]
+    resume(interrupted)
     first = np.genfromtxt(finished.history, delimiter=",", names=True)
-    second = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+    second = np.genfromtxt(interrupted / "history.csv", delimiter=",", names=True)
     assert first.dtype.names == second.dtype.names
     for name in first.dtype.names:
         np.testing.assert_allclose(second[name], first[name], rtol=1e-3, atol=1e-4, err_msg=name)
@@ -129,15 +145,12 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     assert finished.model.read_bytes() == before
 
 
-def test_a_torn_checkpoint_costs_one_epoch(data, tmp_path):
-    folder = tmp_path / "torn"
-    with pytest.raises(KeyboardInterrupt):
-        train("segment", data, folder, callbacks=[StopAfter(1)], **TINY)
-    whole = folder / "checkpoints" / "epoch-0001.keras"
-    (folder / "checkpoints" / "epoch-0002.keras").write_bytes(whole.read_bytes()[:1000])
+def test_a_torn_checkpoint_costs_one_epoch(interrupted):
+    whole = interrupted / "checkpoints" / "epoch-0001.keras"
+    (interrupted / "checkpoints" / "epoch-0002.keras").write_bytes(whole.read_bytes()[:1000])
     with pytest.warns(UserWarning, match="Going back one epoch"):
-        resume(folder)
-    assert (folder / "model.keras").is_file()
+        resume(interrupted)
+    assert (interrupted / "model.keras").is_file()
 
 
 @pytest.mark.slow
@@ -195,26 +208,22 @@ def test_short_epochs_do_not_each_write_a_state(tmp_path, every_s, states):
     assert checkpoint.best_path.is_file()
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(data, tmp_path, monkeypatch):
-    folder = tmp_path / "full"
+def test_a_full_disk_leaves_the_last_good_checkpoint(interrupted, monkeypatch):
+    before = (interrupted / "checkpoints" / "epoch-0001.keras").read_bytes()
     saves = []
-    real_save = keras.Model.save
 
     def save_until_full(self, path, *args, **kwargs):
         saves.append(path)
-        if len(saves) == 2:
-            with open(path, "wb") as file:
-                file.write(b"half of it")
-            raise OSError(28, "No space left on device", str(path))
-        return real_save(self, path, *args, **kwargs)
+        with open(path, "wb") as file:
+            file.write(b"half of it")
+        raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setattr(keras.Model, "save", save_until_full)
     with pytest.raises(OSError, match="No space left"):
-        train("segment", data, folder, **TINY)
-    monkeypatch.undo()
-    assert [path.name for path in (folder / "checkpoints").iterdir() if path.name != "best.keras"] == ["epoch-0001.keras"]
-    resume(folder)
-    assert (folder / "model.keras").is_file()
+        resume(interrupted)
+    assert len(saves) == 1
+    assert {path.name for path in (interrupted / "checkpoints").iterdir()} == {"best.keras", "epoch-0001.keras"}
+    assert (interrupted / "checkpoints" / "epoch-0001.keras").read_bytes() == before  # from which test_cli.py goes on
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path):
@@ -296,9 +305,14 @@ def distance(first, second):
     return max(float(np.abs(a - b).max()) for a, b in zip(first, second, strict=True))
 
 
-def test_the_average_of_the_weights_is_validated_and_saved(data, tmp_path):
+@pytest.fixture(scope="module")
+def averaged(data, tmp_path_factory):
     seen = Average(0.8)
-    run = train("segment", data, tmp_path / "run", ema=0.8, callbacks=[seen], **TINY)
+    return train("segment", data, tmp_path_factory.mktemp("averaged") / "run", ema=0.8, callbacks=[seen], **TINY), seen
+
+
+def test_the_average_of_the_weights_is_validated_and_saved(averaged):
+    run, seen = averaged
     assert max(seen.validated) < 1e-5
     assert min(away for _, away in seen.by_epoch) > 1e-4  # training goes on with its own weights
     best = runs.read_json(run.model_card)["best_epoch"]
@@ -307,8 +321,8 @@ def test_the_average_of_the_weights_is_validated_and_saved(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_average_goes_on_as_if_nothing_had_happened(data, tmp_path):
-    whole = train("segment", data, tmp_path / "whole", ema=0.8, **TINY)
+def test_an_interrupted_average_goes_on_as_if_nothing_had_happened(averaged, data, tmp_path):
+    whole, _ = averaged
     with pytest.raises(KeyboardInterrupt):
         train("segment", data, tmp_path / "interrupted", ema=0.8, callbacks=[StopAfter(1)], **TINY)
     again = resume(tmp_path / "interrupted")
@@ -364,21 +378,13 @@ def test_a_builder_argument_that_is_none_leaves_no_run_behind(data, tmp_path):
     assert not (tmp_path / "run" / "settings.json").exists()
 
 
-def test_weights_that_know_the_test_part_are_told(finished, data, tmp_path):
-    with pytest.warns(UserWarning, match="photographs that validate and test this run"):
-        train("segment", data, tmp_path / "run", start=finished.path, **{**TINY, "seed": 6, "steps": 1})
-
-
-def test_a_run_is_evaluated_from_any_folder(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(data.parent)
-    run = train("segment", data.name, tmp_path / "run", **{**TINY, "steps": 1})
-    monkeypatch.chdir(tmp_path)
+def test_a_run_is_evaluated_from_any_folder(finished, monkeypatch):
+    monkeypatch.chdir(finished.path.parent)
     assert evaluate_run("run").figures["jaccard"].count > 0
-    assert run.model.is_file()
 
 
-def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(data, tmp_path):
-    first = train("segment", data, tmp_path / "first", **TINY)
+def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(finished, data, tmp_path):
+    first = finished
     second = train("segment", data, tmp_path / "second", start=first.path, **{**TINY, "augment": "strong"})
     mean = average_runs([first.path, second], tmp_path / "mean")
     weights = [load_model(run.model).get_weights() for run in (first, second, mean)]
@@ -394,7 +400,8 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(data, tmp_path)
         average_runs([first, second], mean.path)
     with pytest.raises(ValueError, match="two at least"):
         average_runs([first], tmp_path / "other")
-    third = train("segment", data, tmp_path / "third", **{**TINY, "seed": 5})
+    with pytest.warns(UserWarning, match="photographs that validate and test this run"):  # of the split of another seed
+        third = train("segment", data, tmp_path / "third", start=first.path, **{**TINY, "seed": 6, "steps": 1})
     with pytest.raises(DataError, match=r"differs from .* in its split"):
         average_runs([first, third], tmp_path / "other")
     second.model.unlink()
@@ -402,13 +409,12 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(data, tmp_path)
         average_runs([first, second], tmp_path / "other")
 
 
-def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train("segment", data, tmp_path / "run", callbacks=[StopAfter(1)], **TINY)
-    run = runs.RunFolder.open(tmp_path / "run")
+def test_two_processes_do_not_train_in_one_folder(interrupted):
+    run = runs.RunFolder.open(interrupted)
     with run.locked(), pytest.raises(DataError, match="another process is training here"):
         resume(run.path)
-    assert resume(run.path).model.is_file()
+    with run.locked():  # again, once the other has ended
+        pass
 
 
 @pytest.mark.parametrize(("speck", "tidy"), [(0.9, True), (0.1, False)])

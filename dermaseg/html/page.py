@@ -140,14 +140,15 @@ class Page:
         """Add a picture.
 
         Args:
-            picture: A Matplotlib figure, a PIL image, or an array, `(height, width, 3)` or `(height, width)`, uint8.
+            picture: A Matplotlib figure, a PIL image, an array, `(height, width, 3)` or `(height, width)`, uint8, or the path
+                of a figure that was saved as a PNG and is not drawn again.
             caption: Below the picture.
             alt: What it shows, for who can't see it; the caption if left out.
             max_px: Longest side in pixels to which a photograph is shrunk; None keeps it.
 
         Raises:
             TypeError: If it is no picture.
-            ValueError: If an array has another shape or type.
+            ValueError: If an array has another shape or type, or a path is not that of a PNG.
         """
         self._parts.append(figure_element(picture, caption, alt or caption, max_px))
 

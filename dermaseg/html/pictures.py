@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from dermaseg.html.elements import escape, optional
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    Picture = Figure | Image.Image | np.ndarray
+    Picture = Figure | Image.Image | np.ndarray | Path
 
 __all__ = ["figure_element"]
 
@@ -42,9 +43,20 @@ def figure_element(picture: Picture, caption: str, alt: str, max_px: int | None)
 def _encode(picture: Picture, max_px: int | None) -> tuple[str, int, int, bool]:
     """Return a data address, width and height in CSS pixels, and whether it is a drawing on white paper."""
     buffer = io.BytesIO()
+    if isinstance(picture, Path):
+        with Image.open(picture) as drawing:
+            if drawing.format != "PNG":
+                raise ValueError(f"{picture}: a saved drawing must be a PNG, got {drawing.format}. Open a photograph with PIL.")
+            dots = drawing.info.get("dpi", (96, 96))[0]
+            width, height = (round(pixels / dots * 96) for pixels in drawing.size)
+        buffer.write(picture.read_bytes())
+        return _data("png", buffer), width, height, True
     if not isinstance(picture, (Image.Image, np.ndarray)):
         if not hasattr(picture, "savefig"):
-            raise TypeError(f"a picture must be a Matplotlib figure, a PIL image or an array, got {type(picture).__name__}.")
+            raise TypeError(
+                "a picture must be a Matplotlib figure, a PIL image, an array or the path of a PNG, "
+                f"got {type(picture).__name__}."
+            )
         width, height = (round(inches * 96) for inches in picture.get_size_inches())
         picture.savefig(buffer, format="png", dpi=_FIGURE_DPI)
         return _data("png", buffer), width, height, True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,9 +80,10 @@ def bootstrap_interval(
 
 
 def bootstrap_statistic(
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], Any],
     samples: int,
     *,
+    weighted: bool = False,
     groups: np.ndarray | None = None,
     level: float = 0.95,
     resamples: int = 500,
@@ -91,8 +93,10 @@ def bootstrap_statistic(
 
     Args:
         statistic: From positions `(n,)`, with repeats, to a number; a resample for which it is not finite is dropped, as for
-            an AUC without a positive.
+            an AUC without a positive. Or, where `weighted`, from how often each sample was drawn in each of some resamples,
+            `(resamples, samples)`, to a number for each of them.
         samples: How many positions there are.
+        weighted: What `statistic` takes. One that can be written as products and sums over samples is many times faster so.
         groups: As for `bootstrap_interval`.
         level: As for `bootstrap_interval`.
         resamples: As for `bootstrap_interval`.
@@ -109,19 +113,20 @@ def bootstrap_statistic(
         >>> interval = bootstrap_statistic(lambda positions: float(np.median(values[positions])), len(values))
         >>> interval.value, interval.low < interval.value < interval.high
         (49.5, True)
+        >>> mean = bootstrap_statistic(lambda drawn: drawn @ values / drawn.sum(axis=1), len(values), weighted=True)
+        >>> mean.value, mean.low < mean.value < mean.high
+        (49.5, True)
     """
     everything = np.arange(samples)
     index, count = _groups(everything.astype(float), groups)
-    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=count))[:-1])
-    found = np.array(
-        [
-            statistic(np.concatenate([members[group] for group in resample]))
-            for block in _draws(count, resamples, seed)
-            for resample in block
-        ],
-        dtype=float,
-    )
-    value = float(statistic(everything))
+    if weighted:
+        found = np.concatenate([statistic(_times(drawn, count)[:, index]) for drawn in _draws(count, resamples, seed)])
+        value = float(statistic(np.ones((1, samples)))[0])
+    else:
+        members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=count))[:-1])
+        drawn_groups = (resample for drawn in _draws(count, resamples, seed) for resample in drawn)
+        found = np.array([statistic(np.concatenate([members[group] for group in drawn])) for drawn in drawn_groups], float)
+        value = float(statistic(everything))
     finite = found[np.isfinite(found)]
     return _interval(value, finite if finite.size else np.array([value]), level, samples, count)
 
@@ -185,6 +190,12 @@ def _draws(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     block = max(1, 2**20 // groups)
     for start in range(0, resamples, block):
         yield random.integers(0, groups, (min(block, resamples - start), groups), dtype=np.int32)
+
+
+def _times(drawn: np.ndarray, groups: int) -> np.ndarray:
+    """How often each group stands in each row of `_draws`, `(resamples, groups)`."""
+    rows = np.arange(len(drawn))[:, None] * groups
+    return np.bincount((drawn + rows).ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
 def _interval(value: float, found: np.ndarray, level: float, count: int, groups: int) -> Interval:

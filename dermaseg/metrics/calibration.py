@@ -92,12 +92,17 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins!r}.")
     probabilities = _check_probabilities(probabilities).ravel().astype("float64")
-    index = np.minimum((probabilities * bins).astype(int), bins - 1)
+    index = bin_of(probabilities, bins)
     return Reliability(
         np.bincount(index, minlength=bins),
         np.bincount(index, weights=probabilities, minlength=bins),
         np.bincount(index, weights=outcomes, minlength=bins),
     )
+
+
+def bin_of(probabilities: np.ndarray, bins: int = 15) -> np.ndarray:
+    """The bin of each probability; one on an edge belongs to the bin above, 1 to the last."""
+    return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 
 def expected_calibration_error(

@@ -4,7 +4,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dermaseg.metrics import bootstrap_interval, bootstrap_statistic, paired_bootstrap
+from dermaseg.metrics import (
+    balanced_accuracy,
+    bootstrap_interval,
+    bootstrap_statistic,
+    expected_calibration_error,
+    macro_auc,
+    paired_bootstrap,
+    sensitivity_at_specificity,
+    specificity_at_sensitivity,
+)
+from dermaseg.metrics.resampled import alarm_figures, class_figures
 
 
 def test_the_interval_agrees_with_scipy_on_independent_values():
@@ -75,6 +85,47 @@ def test_any_statistic_over_groups():
     same = bootstrap_interval(values, groups=groups, resamples=1500)
     assert ours.low == pytest.approx(same.low, abs=0.05)
     assert ours.high == pytest.approx(same.high, abs=0.05)
+
+
+def class_data(seed, *, count=60, classes=3, ties=False):
+    """Labels of which the last class is rare, probabilities that know a little, and three photographs a lesion."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, count, p=[*[0.95 / (classes - 1)] * (classes - 1), 0.05])
+    scores = rng.random((count, classes)) + 0.5 * np.eye(classes)[labels]
+    scores = scores.round(1) + 0.01 if ties else scores
+    return labels, scores / scores.sum(axis=1, keepdims=True), np.arange(count) // 3
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("seed", "classes"), [(0, 3), (1, 2), (2, 7)])
+def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed, classes, ties):
+    labels, probabilities, groups = class_data(seed, classes=classes, ties=ties)
+    positive, scores = labels == 0, probabilities[:, 0]
+    at_once = {**class_figures(labels, probabilities), **alarm_figures(positive, scores, rate=0.9)}
+
+    def both_sides(figure, **rate):
+        def one(chosen):
+            return figure(positive[chosen], scores[chosen], **rate) if 0 < positive[chosen].sum() < len(chosen) else np.nan
+
+        return one
+
+    by_one = {
+        "majority_share": lambda chosen: np.bincount(labels[chosen]).max() / len(chosen),
+        "balanced_accuracy": lambda chosen: balanced_accuracy(labels[chosen], probabilities[chosen]),
+        "macro_auc": lambda chosen: macro_auc(labels[chosen], probabilities[chosen]),
+        "calibration_error": lambda chosen: expected_calibration_error(labels[chosen], probabilities[chosen]),
+        "alarm_sensitivity": both_sides(sensitivity_at_specificity, specificity=0.9),
+        "alarm_specificity": both_sides(specificity_at_sensitivity, sensitivity=0.9),
+    }
+    assert at_once.keys() == by_one.keys()
+    for name, figure in by_one.items():
+        weighted = bootstrap_statistic(at_once[name], 60, weighted=True, groups=groups, resamples=200, seed=seed)
+        single = bootstrap_statistic(figure, 60, groups=groups, resamples=200, seed=seed)
+        ours, expected = ((one.value, one.low, one.high) for one in (weighted, single))
+        assert ours == pytest.approx(expected, abs=1e-9), name
+        drawn = np.random.default_rng(seed).multinomial(12, np.ones(60) / 60, 50)  # 12 photographs: classes are missing
+        resampled = [float(figure(np.repeat(np.arange(60), times))) for times in drawn]
+        np.testing.assert_allclose(at_once[name](drawn.astype(float)), resampled, atol=1e-9, err_msg=name)
 
 
 def test_resamples_without_a_value_are_left_out():

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -59,8 +56,9 @@ def test_one_batch_is_learned_by_heart(arguments, adamw):
     images, labels = pictures(12, 32, 32), np.arange(12) % 3
     model = build_cnn(**arguments)
     model.compile(adamw(model, 1e-2), "sparse_categorical_crossentropy")
-    model.fit(images, labels, epochs=30, batch_size=12, verbose=0)
-    assert (model.predict(images, verbose=0).argmax(-1) == labels).all()
+    for _ in range(30):
+        model.train_on_batch(images, labels)
+    assert (model.predict_on_batch(images).argmax(-1) == labels).all()
 
 
 @pytest.mark.slow
@@ -74,23 +72,6 @@ def test_xla_trains_and_predicts_in_float32_probabilities(arguments, policy, ker
     predicted = model.predict_on_batch(images)
     assert predicted.dtype == np.float32
     assert np.isfinite(predicted).all()
-
-
-@pytest.mark.slow
-def test_a_compiled_model_loads_in_a_fresh_process(tmp_path):
-    model = build_cnn(**SMALL)
-    model.compile("adam", "sparse_categorical_crossentropy")
-    images = pictures(2, 21, 34)
-    model.save(tmp_path / "cnn.keras")
-    np.savez(tmp_path / "expected.npz", images=images, labels=ops.convert_to_numpy(model(images)))
-    code = (
-        "import sys, keras, numpy as np, dermaseg.models;"
-        "model = keras.saving.load_model(sys.argv[1]); known = np.load(sys.argv[2]);"
-        "np.testing.assert_allclose(keras.ops.convert_to_numpy(model(known['images'])), known['labels'], atol=1e-5);"
-        "assert model.optimizer is not None"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "cnn.keras"), str(tmp_path / "expected.npz")]
-    subprocess.run(command, check=True, timeout=120)
 
 
 @pytest.mark.parametrize("arguments", [SMALL, PLAIN], ids=["residual", "plain"])

@@ -1,8 +1,5 @@
 """The Fuzzy U-Net is the U-Net plus gates."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -128,25 +125,6 @@ def test_overfits_one_batch_under_xla(policy, keras_policy, adamw):
     prediction = model.predict_on_batch(picture)
     assert prediction.dtype == np.float32
     assert np.any(ops.convert_to_numpy(model.get_layer("gate_0").theta) != 0)
-
-
-@pytest.mark.slow
-def test_compiled_model_loads_in_a_fresh_process(tmp_path):
-    model = build_fuzzy_unet(filters=FILTERS, bottleneck_gate=True, uncertainty=True)
-    model.compile("adam", {"mask": FuzzySegmentation(tau_px=1.5)})
-    picture = images(45, 27)
-    model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "expected.npz", picture=picture, **model(picture))
-    script = (
-        "import sys, numpy, keras, dermaseg.losses.fuzzy, dermaseg.models.fuzzy_unet\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "expected = numpy.load(sys.argv[2])\n"
-        "for name, output in model(expected['picture']).items():\n"
-        "    numpy.testing.assert_allclose(output, expected[name], atol=1e-6)\n"
-    )
-    arguments = [sys.executable, "-c", script, str(tmp_path / "model.keras"), str(tmp_path / "expected.npz")]
-    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
 
 
 def test_clones():

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -147,8 +144,9 @@ def test_one_batch_is_learned_by_heart(adamw):
     images, targets = lesions()
     model = build_hybrid(**SMALL)
     model.compile(adamw(model, 1e-2), loss=losses())
-    model.fit(images, targets, epochs=60, batch_size=6, verbose=0)
-    predicted = model.predict(images, verbose=0)
+    for _ in range(60):
+        model.train_on_batch(images, targets)
+    predicted = model.predict_on_batch(images)
     assert (predicted["label"].argmax(-1) == targets["label"]).all()
     mask, true = predicted["mask"] > 0.5, targets["mask"] > 0.5
     assert (mask & true).sum() / (mask | true).sum() > 0.9
@@ -169,36 +167,6 @@ def test_xla_trains_and_predicts_in_float32(policy, keras_policy, adamw):
     for value in model.predict_on_batch(images).values():
         assert value.dtype == np.float32
         assert np.isfinite(value).all()
-
-
-@pytest.mark.slow
-def test_a_compiled_model_loads_in_a_fresh_process_with_its_learned_weights(tmp_path, adamw):
-    images, targets = lesions(2, 21, 34)
-    model = build_hybrid(**SMALL, fuzzy=True)
-    loss = {"mask": keras.losses.Dice(axis=(1, 2, 3)), "label": keras.losses.SparseCategoricalCrossentropy()}
-    model.compile(adamw(model), loss=loss)
-    model.train_on_batch(images, targets)
-    model.uncertainty.log_variance.assign([1.25, -0.5])
-    model.save(tmp_path / "hybrid.keras")
-    np.savez(tmp_path / "expected.npz", images=images, **targets, expected=numpy_outputs(model(images))["label"])
-    code = (
-        "import sys, keras, numpy as np, dermaseg.models.hybrid;"
-        "model = keras.saving.load_model(sys.argv[1]); known = np.load(sys.argv[2]); numpy = keras.ops.convert_to_numpy;"
-        "np.testing.assert_allclose(numpy(model(known['images'])['label']), known['expected'], atol=1e-5);"
-        "np.testing.assert_allclose(numpy(model.uncertainty.log_variance), [1.25, -0.5]);"
-        "assert int(model.optimizer.iterations) == 1;"
-        "model.train_on_batch(known['images'], {'mask': known['mask'], 'label': known['label']})"
-    )
-    command = [
-        sys.executable,
-        "-W",
-        "error::UserWarning",
-        "-c",
-        code,
-        str(tmp_path / "hybrid.keras"),
-        str(tmp_path / "expected.npz"),
-    ]
-    subprocess.run(command, check=True, timeout=120)
 
 
 def test_a_clone_with_the_same_weights_is_the_same_function():

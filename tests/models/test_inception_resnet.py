@@ -2,7 +2,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from PIL import Image
 
+from dermaseg.explain import GradCAM, overlay_heatmap
 from dermaseg.models.inception_resnet import (
     build_inception_resnet,
     cache_features,
@@ -205,14 +207,20 @@ def test_xla_trains_and_predicts_in_float32_probabilities(small_base, policy, ke
     np.testing.assert_allclose(clone.predict_on_batch(images), predicted, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def real():
+    """The 54 million parameters, built once."""
+    keras.utils.set_random_seed(0)
+    return build_inception_resnet(num_classes=9, weights=None)
+
+
 @pytest.mark.slow
-def test_the_real_base_reads_pixels_and_saves_and_loads(tmp_path):
-    """One test with the 54 million parameters: preprocessing, shape, parameters, a local weights file, saving."""
-    model = build_inception_resnet(num_classes=9, weights=None)
-    assert model.count_params() == 54_350_569
-    assert size_of(model.trainable_weights) == 1536 * 9 + 9
+def test_the_real_base_reads_pixels_and_saves_and_loads(real, tmp_path):
+    """Preprocessing, shape, parameters, a local weights file, saving."""
+    assert real.count_params() == 54_350_569
+    assert size_of(real.trainable_weights) == 1536 * 9 + 9
     path = tmp_path / "base.weights.h5"
-    base = model.get_layer("inception_resnet_v2")
+    base = real.get_layer("inception_resnet_v2")
     base.save_weights(path)
     other = build_inception_resnet(num_classes=9, weights=path)
     images = np.random.default_rng(0).integers(0, 256, (1, 75, 97, 3)).astype("float32")
@@ -222,3 +230,25 @@ def test_the_real_base_reads_pixels_and_saves_and_loads(tmp_path):
     np.testing.assert_allclose(ops.convert_to_numpy(extractor(images)), ops.convert_to_numpy(expected), rtol=1e-3, atol=1e-4)
     set_trainable(other, "top")
     assert size_of(other.trainable_weights) == 23_545_673
+
+
+@pytest.mark.slow
+def test_inception_resnet_is_explained_with_an_overlay(real, tmp_path):
+    """The map is the output of a nested network, which pooling follows."""
+    images = np.random.default_rng(0).integers(0, 256, (1, 139, 171, 3), dtype="uint8")
+    explain = GradCAM(real)
+    assert explain.layer == "inception_resnet_v2"
+    # With average pooling and one dense layer, alpha is that class's dense weights.
+    scaled = images.astype("float32") / 127.5 - 1
+    maps = ops.convert_to_numpy(real.get_layer("inception_resnet_v2")(scaled, training=False))
+    scores = maps @ ops.convert_to_numpy(real.get_layer("label_logits").kernel)
+    assert scores.shape == (1, 3, 4, 9)
+    chosen = int(scores.max(axis=(0, 1, 2)).argmax())
+    expected = np.maximum(scores[..., chosen : chosen + 1], 0)
+    expected = ops.convert_to_numpy(ops.image.resize(expected, (139, 171), interpolation="bilinear"))[..., 0]
+    heat = explain(images, chosen)
+    np.testing.assert_allclose(heat, expected / expected.max(), atol=1e-3)
+    Image.fromarray(overlay_heatmap(images[0], heat[0])).save(tmp_path / "overlay.png")
+    painted = np.asarray(Image.open(tmp_path / "overlay.png"))
+    assert painted.shape == (139, 171, 3)
+    assert (painted != images[0]).any(axis=-1)[heat[0] > 0.2].mean() > 0.9

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -77,8 +74,9 @@ def test_one_batch_is_learned_by_heart(adamw):
     images, masks = discs(8, 32)
     model = build_unet(filters=SMALL)
     model.compile(adamw(model, 1e-2), "binary_crossentropy")
-    model.fit(images, masks, epochs=60, batch_size=8, verbose=0)
-    predicted = model.predict(images, verbose=0) > 0.5
+    for _ in range(60):
+        model.train_on_batch(images, masks)
+    predicted = model.predict_on_batch(images) > 0.5
     overlap = (predicted & (masks > 0.5)).sum() / (predicted | (masks > 0.5)).sum()
     assert overlap > 0.95
 
@@ -87,7 +85,7 @@ def test_one_batch_is_learned_by_heart(adamw):
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_xla_trains_and_predicts_in_float32_probabilities(policy, keras_policy, adamw):
     keras_policy(policy)
-    model = build_unet(filters=SMALL)
+    model = build_unet(filters=SMALL[:2])
     model.compile(adamw(model), "binary_crossentropy", jit_compile=True)
     images, masks = discs(2, 30)
     loss = model.train_on_batch(images, masks)
@@ -95,23 +93,6 @@ def test_xla_trains_and_predicts_in_float32_probabilities(policy, keras_policy, 
     predicted = model.predict_on_batch(images)
     assert predicted.dtype == np.float32
     assert np.isfinite(predicted).all()
-
-
-@pytest.mark.slow
-def test_a_compiled_model_loads_in_a_fresh_process(tmp_path):
-    model = build_unet(filters=SMALL)
-    model.compile("adam", "binary_crossentropy")
-    images = pictures(1, 21, 34)
-    path = tmp_path / "unet.keras"
-    model.save(path)
-    np.savez(tmp_path / "expected.npz", images=images, masks=keras.ops.convert_to_numpy(model(images)))
-    code = (
-        "import sys, keras, numpy as np, dermaseg.models;"
-        "model = keras.saving.load_model(sys.argv[1]); known = np.load(sys.argv[2]);"
-        "np.testing.assert_allclose(keras.ops.convert_to_numpy(model(known['images'])), known['masks'], atol=1e-5);"
-        "assert model.optimizer is not None"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path), str(tmp_path / "expected.npz")], check=True, timeout=120)
 
 
 def test_clone_has_the_same_weights_shape():

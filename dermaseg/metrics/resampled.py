@@ -1,0 +1,105 @@
+"""Figures of the classes for all resamples of a bootstrap at once, from how often each photograph was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dermaseg.metrics.calibration import bin_of
+
+__all__ = ["Weighted", "alarm_figures", "class_figures"]
+
+# How often each sample was drawn, (resamples, samples), to a figure for each resample, NaN where it has no value.
+Weighted = Callable[[np.ndarray], np.ndarray]
+
+
+def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Weighted]:
+    """Return the figures of all classes, as `dermaseg.metrics` defines them.
+
+    Args:
+        labels: Integers `(samples,)`, 0 to classes - 1.
+        probabilities: `(samples, classes)`, rows that sum to 1.
+
+    Returns:
+        `majority_share`, `balanced_accuracy`, `macro_auc`, `calibration_error`.
+    """
+    own = (labels[:, None] == np.arange(probabilities.shape[1])).astype(float)
+    named, most = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = (named == labels).astype(float)
+    bins = (bin_of(most)[:, None] == np.unique(bin_of(most))).astype(float)
+
+    def majority_share(weights: np.ndarray) -> np.ndarray:
+        counts = weights @ own
+        return counts.max(axis=1) / counts.sum(axis=1)
+
+    def balanced_accuracy(weights: np.ndarray) -> np.ndarray:
+        return _mean_of_known(_ratio(weights @ (own * right[:, None]), weights @ own))
+
+    def macro_auc(weights: np.ndarray) -> np.ndarray:
+        return _mean_of_known(np.stack([_auc(weights, *column) for column in zip(own.T, probabilities.T, strict=True)], axis=1))
+
+    def calibration_error(weights: np.ndarray) -> np.ndarray:
+        return np.abs(weights @ (bins * (right - most)[:, None])).sum(axis=1) / weights.sum(axis=1)
+
+    return {
+        "majority_share": majority_share,
+        "balanced_accuracy": balanced_accuracy,
+        "macro_auc": macro_auc,
+        "calibration_error": calibration_error,
+    }
+
+
+def alarm_figures(positive: np.ndarray, scores: np.ndarray, *, rate: float) -> dict[str, Weighted]:
+    """Return what an alarm finds at a wanted rate on the other side; NaN where a side has no sample.
+
+    Args:
+        positive: Truth values `(samples,)`.
+        scores: `(samples,)`, larger for positive.
+        rate: Wanted specificity, or sensitivity, above 0, at most 1.
+
+    Returns:
+        `alarm_sensitivity` as `sensitivity_at_specificity`, and `alarm_specificity` as `specificity_at_sensitivity`.
+    """
+
+    def sensitivity(weights: np.ndarray) -> np.ndarray:
+        return _share_beyond(weights, scores, ~positive, rate)
+
+    def specificity(weights: np.ndarray) -> np.ndarray:
+        # The same from the other end: of the negatives, those below the score of the last positive that is needed.
+        return _share_beyond(weights, -scores, positive, rate)
+
+    return {"alarm_sensitivity": sensitivity, "alarm_specificity": specificity}
+
+
+def _auc(weights: np.ndarray, own: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The chance that one of a class scores above one of the others, a tie counting half."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.append(True, np.diff(scores[order]) != 0))  # of each run of equal scores
+    sorted_weights = weights[:, order]
+    ones = np.add.reduceat(sorted_weights * own[order], starts, axis=1)
+    others = np.add.reduceat(sorted_weights * (1 - own[order]), starts, axis=1)
+    won = (ones * (np.cumsum(others, axis=1) - others / 2)).sum(axis=1)
+    return _ratio(won, ones.sum(axis=1) * others.sum(axis=1))
+
+
+def _share_beyond(weights: np.ndarray, scores: np.ndarray, kept: np.ndarray, rate: float) -> np.ndarray:
+    """Share of the others above the lowest threshold that leaves at least `rate` of the kept ones at or below it."""
+    order = np.argsort(scores[kept], kind="stable")
+    sorted_scores, counts = scores[kept][order], np.cumsum(weights[:, kept][:, order], axis=1)
+    total, others = weights[:, kept].sum(axis=1), weights[:, ~kept]
+    if not sorted_scores.size:
+        return np.full(len(weights), np.nan)
+    needed = np.maximum(np.ceil(rate * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001 in floating point
+    last = np.minimum((counts < needed[:, None]).sum(axis=1), len(sorted_scores) - 1)
+    found = (others * (scores[~kept] > sorted_scores[last][:, None])).sum(axis=1)
+    return np.where(total > 0, _ratio(found, others.sum(axis=1)), np.nan)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    return _ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1).astype(float))
