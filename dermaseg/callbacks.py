@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import keras
+import numpy as np
 
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.pace import SAVE_EVERY_S
 from dermaseg.runs import RunFolder, write_atomically, write_csv
 from dermaseg.saving import load_model
 
-__all__ = ["Checkpoint", "StopOnInterrupt", "StopOnNaN", "TrainingError"]
+__all__ = ["Checkpoint", "SeedEpochs", "StopOnInterrupt", "StopOnNaN", "TrainingError"]
 
 
 class TrainingError(DermasegError):
@@ -71,6 +72,28 @@ class StopOnInterrupt(keras.callbacks.Callback):
         """Stop where an interrupt was asked for."""
         if self.asked:
             raise KeyboardInterrupt
+
+
+class SeedEpochs(keras.callbacks.Callback):
+    """Let what a network draws by chance, as dropout does, follow from the seed and the number of the epoch.
+
+    Keras saves no state of its random generators with a model: without this, a resumed training would draw its first epoch's
+    numbers again.
+
+    Args:
+        seed: Of the training.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Give each generator a state of its own; the second number counts its draws."""
+        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        for number, state in enumerate(states):
+            (drawn,) = np.random.SeedSequence((self.seed, epoch, number)).generate_state(1) >> 1  # positive, whatever the type
+            state.assign(np.array([drawn, 0]).astype(state.dtype))
 
 
 class Checkpoint(keras.callbacks.Callback):

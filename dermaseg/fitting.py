@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from dermaseg.callbacks import Checkpoint, StopOnInterrupt, StopOnNaN
+from dermaseg.callbacks import Checkpoint, SeedEpochs, StopOnInterrupt, StopOnNaN
 from dermaseg.data import Split, make_dataset
 from dermaseg.data.augment import Augment
 from dermaseg.data.mix import Mix
@@ -121,7 +121,7 @@ def _fit(
                 validation_freq=_validated_epochs(lesson.epochs),
                 initial_epoch=checkpoint.epochs_done,
                 epochs=lesson.epochs,
-                callbacks=[interrupt, StopOnNaN(), *average, checkpoint, *callbacks],
+                callbacks=[interrupt, StopOnNaN(), SeedEpochs(plan.seed), *average, checkpoint, *callbacks],
                 shuffle=False,  # the data set has its own order, which a resumed run repeats
                 verbose=0,
             )

@@ -8,6 +8,7 @@ from dermaseg.data import Augment, make_dataset, split_samples
 from dermaseg.losses import OverlapCrossentropy
 from dermaseg.metrics import JaccardIndex
 from dermaseg.models import build_unet
+from dermaseg.optimizers import AdamW
 
 options = parse(__doc__, steps=150)
 keras.utils.set_random_seed(0)
@@ -19,9 +20,9 @@ batches = make_dataset(
 )
 
 model = build_unet(filters=(16, 32, 64, 128))  # any height and width, raw pixels in, probabilities out
-model.compile(
-    optimizer=keras.optimizers.AdamW(2e-3), loss=OverlapCrossentropy(overlap="jaccard"), metrics=[JaccardIndex(name="jaccard")]
-)
+optimizer = AdamW(2e-3)  # Keras's steps, of which TensorFlow begins the first sooner
+optimizer.build(model.trainable_variables)
+model.compile(optimizer, OverlapCrossentropy(overlap="jaccard"), metrics=[JaccardIndex(name="jaccard")])
 model.fit(
     batches,
     validation_data=make_dataset(parts["validation"], size=options.size, batch_size=16),

@@ -286,7 +286,7 @@ def test_speeds_are_ratios_within_a_round(tmp_path):
     assert (tmp_path / "steps.png").stat().st_size > 5000
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="shows what happens without PyTorch")
 def test_a_missing_library_becomes_a_row_that_says_so(tmp_path):
     command = ["--output", str(tmp_path), "--quick", "--contestants", "torch-plain"]
@@ -465,7 +465,7 @@ def test_a_preset_is_not_measured_on_what_it_learned():
             fine_tuning.check_unseen(samples, card)
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 def test_fine_tuning_runs_from_end_to_end_and_goes_on(synthetic_folder, tmp_path, monkeypatch):
     # Two stages of the preset's six: the start still fits where it fits, and the test takes seconds.
@@ -484,7 +484,7 @@ def test_fine_tuning_runs_from_end_to_end_and_goes_on(synthetic_folder, tmp_path
     assert [file.stat().st_mtime_ns for file in files] == before
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "tensorflow", reason="writes graphs, which takes TensorFlow")
 def test_presets_are_made_scored_as_delivered_and_not_made_again(tmp_path, monkeypatch):
     pytest.importorskip("tf2onnx")

@@ -46,7 +46,7 @@ def test_differences_are_means_over_the_seeds_that_both_have(tmp_path):
     assert (cells[3][:5], cells[4][:5], cells[6][:5]) == ("0.875", "0.250", "0.250")
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_differences_are_to_the_reference(tmp_path):
     assert (cells[5][:5], cells[6]) == ("0.625", "")
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch, capsys):

@@ -84,9 +84,11 @@ on_jax = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "jax", reason="severa
 
 @on_tensorflow
 @pytest.mark.slow
-def test_mirrored_replicas_train_as_one_device():
+@pytest.mark.parametrize("task", ["segment", pytest.param("hybrid", marks=pytest.mark.thorough)])
+def test_mirrored_replicas_train_as_one_device(task):
+    several, one = (history(kind, backend="tensorflow", task=task) for kind in ("mirrored", "one"))
     # Not to the last digit: replicas clip their own gradients before they are summed.
-    assert_alike(history("mirrored", backend="tensorflow"), history("one", backend="tensorflow"), tolerance=0.02)
+    assert_alike(several, one, tolerance=0.02)
 
 
 @on_jax

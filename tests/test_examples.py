@@ -23,8 +23,6 @@ FILES = {
     "own_keras_loop.py": "project.keras",
 }
 
-NEWCOMERS = "own_keras_loop.py"  # is run as a newcomer runs it; the others in this process, on a few photographs
-
 
 def test_every_example_is_known():
     assert set(SCRIPTS) == set(FILES)
@@ -39,7 +37,7 @@ def arguments(script, output):
 # They train for a few steps only, to be quick.
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 @pytest.mark.usefixtures("small_networks")
-@pytest.mark.parametrize("script", sorted(set(SCRIPTS) - {NEWCOMERS}))
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_example_runs(script, classes_folder, tmp_path, monkeypatch, capsys, request):
     if script == "nine_classes.py":
         request.getfixturevalue("small_base")  # the real one takes minutes; tests/models builds it
@@ -55,9 +53,9 @@ def test_example_runs(script, classes_folder, tmp_path, monkeypatch, capsys, req
     assert (tmp_path / FILES[script]).stat().st_size > 1000
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_an_example_runs_as_a_newcomer_runs_it(tmp_path):
-    script = EXAMPLES / NEWCOMERS
+    script = EXAMPLES / "own_keras_loop.py"
     command = [sys.executable, str(script), *arguments(script.name, tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -236,7 +236,7 @@ def test_the_shell_calibrates_on_a_folder(tmp_path, capsys):
 
 
 @tensorflow_only
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_preset_is_exported_by_its_name_and_has_no_normalisation_left(tmp_path):
     path = export_model("unet-ham10000-128", tmp_path / "model.onnx")
     assert OnnxModel(path).card["size"] == training_size("unet-ham10000-128") == 128
@@ -294,7 +294,7 @@ def test_litert(tmp_path):
 
 
 @tensorflow_only
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_litert_says_when_a_fixed_size_would_help(tmp_path):
     network = build_fuzzy_unet(filters=(4, 8))
     with pytest.raises(DermasegError, match=r"no kernel for a part of this model.*size=\(height, width\)"):

@@ -95,6 +95,7 @@ def test_gated_networks_start_as_the_plain_network_of_their_seed():
     assert np.abs(ops.convert_to_numpy(other(images)) - expected).max() > 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="minutes of compiling first weights; the count is the same")
 def test_widened_network_has_the_parameters_of_the_fuzzy_network():
     filters = (16, 32, 64, 128)
@@ -254,7 +255,7 @@ def test_a_limit_keeps_whole_lesions(tmp_path):
     assert _some(samples, 100) is samples
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 def test_the_command_trains_scores_goes_on_and_tells(tmp_path, capsys):
     # Their photographs share names, so that only the last six of the second are new to the first.
     for name, count in (("data", 42), ("data-2", 48)):

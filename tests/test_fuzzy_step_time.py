@@ -16,7 +16,7 @@ def tiny_unet(**options):
     return build_unet(filters=(8, 16), **options)
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "torch", reason="compiles by another compiler, for minutes")
 @pytest.mark.parametrize("option", [None, "--jit-compile", "--no-jit-compile"])
 def test_steps_are_compiled_as_asked_or_as_training_does(option, monkeypatch, capsys):

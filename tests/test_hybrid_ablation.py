@@ -134,7 +134,7 @@ def test_parts_too_small_to_shuffle_are_refused_at_the_door(synthetic_folder, tm
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.scripts
+@pytest.mark.thorough
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 def test_arms_are_trained_scored_and_compared(classes_folder, tmp_path):
     samples = read_samples(classes_folder)

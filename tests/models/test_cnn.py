@@ -62,7 +62,14 @@ def test_one_batch_is_learned_by_heart(arguments, adamw):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "policy"), [(TINY, "float32"), (TINY, "mixed_bfloat16"), (PLAIN, "mixed_bfloat16")])
+@pytest.mark.parametrize(
+    ("arguments", "policy"),
+    [
+        pytest.param(TINY, "float32", marks=pytest.mark.thorough),
+        (TINY, "mixed_bfloat16"),
+        pytest.param(PLAIN, "mixed_bfloat16", marks=pytest.mark.thorough),
+    ],
+)
 def test_xla_trains_and_predicts_in_float32_probabilities(arguments, policy, keras_policy, adamw):
     keras_policy(policy)
     model = build_cnn(**arguments, dropout=0.1)

@@ -155,7 +155,7 @@ def test_one_batch_is_learned_by_heart(adamw):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.thorough), "mixed_bfloat16"])
 def test_xla_trains_and_predicts_in_float32(policy, keras_policy, adamw):
     keras_policy(policy)
     images, targets = lesions(4, 30, 34)

@@ -192,7 +192,7 @@ def test_another_model_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.thorough), "mixed_bfloat16"])
 def test_xla_trains_and_predicts_in_float32_probabilities(small_base, policy, keras_policy, adamw):
     keras_policy(policy)
     model = build(trainable="all", dropout=0.2)
@@ -214,7 +214,7 @@ def real():
     return build_inception_resnet(num_classes=9, weights=None)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_real_base_reads_pixels_and_saves_and_loads(real, tmp_path):
     """Preprocessing, shape, parameters, a local weights file, saving."""
     assert real.count_params() == 54_350_569
@@ -232,7 +232,7 @@ def test_the_real_base_reads_pixels_and_saves_and_loads(real, tmp_path):
     assert size_of(other.trainable_weights) == 23_545_673
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_inception_resnet_is_explained_with_an_overlay(real, tmp_path):
     """The map is the output of a nested network, which pooling follows."""
     images = np.random.default_rng(0).integers(0, 256, (1, 139, 171, 3), dtype="uint8")
