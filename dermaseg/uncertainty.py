@@ -282,7 +282,10 @@ def _check(probabilities: Any) -> np.ndarray:
     if not probabilities.ndim or not probabilities.shape[-1]:
         raise ValueError(f"probabilities must have a last axis of classes, got the shape {probabilities.shape}.")
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
-        raise ValueError("probabilities must lie between 0 and 1: pass logits through a sigmoid or softmax first.")
+        raise ValueError(
+            f"probabilities must lie between 0 and 1, got {probabilities.min():g} to {probabilities.max():g}: "
+            "pass logits through a sigmoid or softmax first."
+        )
     return probabilities
 
 

@@ -235,7 +235,10 @@ def apply_temperature(probabilities: Any, temperature: float) -> np.ndarray:
 
 def _check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
-        raise ValueError("probabilities must lie between 0 and 1: pass logits through a sigmoid or softmax first.")
+        raise ValueError(
+            f"probabilities must lie between 0 and 1, got {probabilities.min():g} to {probabilities.max():g}: "
+            "pass logits through a sigmoid or softmax first."
+        )
     return probabilities
 
 
