@@ -129,9 +129,12 @@ def test_saved_temperature_and_thresholds_are_applied(classifier, samples, tmp_p
 
 def test_a_classifier_learns_the_synthetic_classes(samples, tmp_path):
     """More than the majority share, so that labels, images and classes are not shuffled against each other."""
-    run = train("classify-2", samples, tmp_path / "run", **{**TINY, "steps": 150, "learning_rate": 5e-3, "augment": "none"})
-    report = evaluate(run.path, Split.load(run.split).apply(TASKS["classify-2"].prepare(samples))["train"])
-    assert report.figures["accuracy"].value > report.figures["majority_share"].value + 0.05
+    settings = {**TINY, "steps": 150, "learning_rate": 5e-3, "augment": "none"}
+    last = keras.callbacks.Callback()  # knows the network as training left it; the best by so few photographs is chance
+    run = train("classify-2", samples, tmp_path / "run", callbacks=[last], **settings)
+    part = Split.load(run.split).apply(TASKS["classify-2"].prepare(samples))["train"]
+    figures = evaluate(last.model, part, size=32, subgroups=()).figures
+    assert figures["accuracy"].value > figures["majority_share"].value + 0.1
 
 
 def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(classifier, samples):
