@@ -83,8 +83,8 @@ on_jax = pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "jax", reason="severa
 
 
 @on_tensorflow
-@pytest.mark.slow
-@pytest.mark.parametrize("task", ["segment", pytest.param("hybrid", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("task", ["segment", "hybrid"])
 def test_mirrored_replicas_train_as_one_device(task):
     several, one = (history(kind, backend="tensorflow", task=task) for kind in ("mirrored", "one"))
     # Not to the last digit: replicas clip their own gradients before they are summed.

@@ -23,6 +23,9 @@ FILES = {
     "own_keras_loop.py": "project.keras",
 }
 
+# Their networks have the stages that they name.
+THOROUGH = ("fuzzy_unet.py", "own_keras_loop.py")
+
 
 def test_every_example_is_known():
     assert set(SCRIPTS) == set(FILES)
@@ -37,7 +40,9 @@ def arguments(script, output):
 # They train for a few steps only, to be quick.
 @pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 @pytest.mark.usefixtures("small_networks")
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize(
+    "script", [pytest.param(name, marks=pytest.mark.thorough) if name in THOROUGH else name for name in SCRIPTS]
+)
 def test_example_runs(script, classes_folder, tmp_path, monkeypatch, capsys, request):
     if script == "nine_classes.py":
         request.getfixturevalue("small_base")  # the real one takes minutes; tests/models builds it

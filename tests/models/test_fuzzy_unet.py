@@ -107,8 +107,8 @@ def test_refuses(options, message):
         build_fuzzy_unet(filters=FILTERS, **options)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.thorough), "mixed_bfloat16"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_overfits_one_batch_under_xla(policy, keras_policy, adamw):
     keras_policy(policy)
     keras.utils.set_random_seed(0)

@@ -154,8 +154,8 @@ def test_one_batch_is_learned_by_heart(adamw):
     assert (ops.convert_to_numpy(model.uncertainty.log_variance) < 0).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.thorough), "mixed_bfloat16"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_xla_trains_and_predicts_in_float32(policy, keras_policy, adamw):
     keras_policy(policy)
     images, targets = lesions(4, 30, 34)
