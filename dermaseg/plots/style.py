@@ -100,6 +100,8 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
         path: Its ending chooses the format: `.png`, `.svg`, `.pdf`. A file that is there is replaced whole or not at all.
         dpi: Pixels an inch of a PNG.
     """
+    # Photographs keep their proportions, so that what is left for their titles is known only after they have been placed once.
+    figure.draw_without_rendering()
     write_atomically(Path(path), lambda unfinished: figure.savefig(unfinished, dpi=dpi))
     # One that the caller made with pyplot stays open until pyplot is told.
     if "matplotlib.pyplot" in sys.modules:
