@@ -16,7 +16,7 @@ if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in o
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
-    # Small networks for a few steps: what XLA spends on quick code comes back to no test. On JAX, a quarter of the time.
+    # Small networks for a few steps: what XLA spends on quick code comes back to no test.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
 
 from pathlib import Path

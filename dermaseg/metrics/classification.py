@@ -45,7 +45,7 @@ def classification_scores(labels: Any, probabilities: Any) -> dict[str, float]:
         >>> scores["accuracy"], scores["majority_share"], round(scores["balanced_accuracy"], 3)
         (0.75, 0.75, 0.833)
     """
-    labels, probabilities = _check(labels, probabilities)
+    labels, probabilities = check_predictions(labels, probabilities)
     return {
         "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
         "majority_share": float(np.bincount(labels).max() / len(labels)),
@@ -68,7 +68,7 @@ def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) ->
     Raises:
         ValueError: As for `classification_scores`, or if there is not one name a class.
     """
-    labels, probabilities = _check(labels, probabilities)
+    labels, probabilities = check_predictions(labels, probabilities)
     if len(class_names) != probabilities.shape[1]:
         raise ValueError(f"class_names has {len(class_names)} names for {probabilities.shape[1]} classes.")
     confusion = confusion_matrix(labels, probabilities)
@@ -99,7 +99,7 @@ def confusion_matrix(labels: Any, probabilities: Any) -> np.ndarray:
         >>> confusion_matrix([0, 0, 0, 1], [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]).tolist()
         [[2, 1], [0, 1]]
     """
-    labels, probabilities = _check(labels, probabilities)
+    labels, probabilities = check_predictions(labels, probabilities)
     classes = probabilities.shape[1]
     pairs = labels * classes + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -149,7 +149,7 @@ def macro_auc(labels: Any, probabilities: Any) -> float:
     References:
         Hanley and McNeil, 1982, "The meaning and use of the area under a receiver operating characteristic (ROC) curve".
     """
-    labels, probabilities = _check(labels, probabilities)
+    labels, probabilities = check_predictions(labels, probabilities)
     aucs = _aucs(labels, probabilities)
     defined = ~np.isnan(aucs)
     return float(aucs[defined].mean()) if defined.any() else math.nan
@@ -260,7 +260,8 @@ def choose_threshold(positive: Any, scores: Any, *, sensitivity: float) -> float
     return float(found[_rank("sensitivity", sensitivity, len(found))])
 
 
-def _check(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+def check_predictions(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays, or say what is wrong with them."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] < 2 or labels.shape != probabilities.shape[:1] or not labels.size:
         raise ValueError(

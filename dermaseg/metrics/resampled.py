@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dermaseg.metrics.calibration import bin_of
+from dermaseg.metrics.classification import check_predictions
 
 __all__ = ["Weighted", "alarm_figures", "class_figures"]
 
@@ -23,7 +24,11 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, We
 
     Returns:
         `majority_share`, `balanced_accuracy`, `macro_auc`, `calibration_error`.
+
+    Raises:
+        ValueError: As for `balanced_accuracy`: a network that has diverged has no figures.
     """
+    labels, probabilities = check_predictions(labels, probabilities)
     own = (labels[:, None] == np.arange(probabilities.shape[1])).astype(float)
     named, most = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = (named == labels).astype(float)

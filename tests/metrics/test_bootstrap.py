@@ -128,6 +128,11 @@ def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed,
         np.testing.assert_allclose(at_once[name](drawn.astype(float)), resampled, atol=1e-9, err_msg=name)
 
 
+def test_a_network_that_has_diverged_has_no_figures():
+    with pytest.raises(ValueError, match="probabilities must be finite"):
+        class_figures(np.array([0, 1]), np.array([[np.nan, np.nan], [0.5, 0.5]]))
+
+
 def test_resamples_without_a_value_are_left_out():
     labels = np.array([1] + [0] * 9)
 
