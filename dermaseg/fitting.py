@@ -195,6 +195,7 @@ class _Lesson:
             self.train_part,
             batch_size=shared_batch(min(self.plan.batch_size, len(self.train_part)), self.shares),
             augment=Augment.preset(self.plan.augment),
+            augment_on=self.plan.augment_on,
             mix=Mix.preset(self.plan.mix),
             shuffle=True,
             weights=_sampling_weights(self.train_part, self.plan),

@@ -16,6 +16,7 @@ from dermaseg.commands import DEMO_STEPS
 from dermaseg.console import examples
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
+from dermaseg.data.on_device import DEVICES
 from dermaseg.precision import PRECISIONS
 from dermaseg.prediction.predictor import TTA
 from dermaseg.pretrained import DEFAULT_PRESET
@@ -23,7 +24,7 @@ from dermaseg.tasks import IMBALANCE, TASKS, Settings
 
 __all__ = ["SETTINGS", "add_options"]
 
-CHOICES = {"augment": AUGMENTATIONS, "mix": MIXES, "imbalance": IMBALANCE, "precision": PRECISIONS}
+CHOICES = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE, "precision": PRECISIONS}
 # `model` and `jit_compile` have options of their own.
 SETTINGS = {
     "size": "side in pixels of a square with the area that photographs are trained at; they keep their shape",
@@ -36,6 +37,7 @@ SETTINGS = {
     "weight_decay": "weight decay of AdamW",
     "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
+    "augment_on": "where they are varied and mixed; auto takes the accelerator where Keras runs on JAX and has one",
     "mix": "how training photographs are mixed with each other, and their masks and classes with them",
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",

@@ -15,6 +15,7 @@ import numpy as np
 
 from dermaseg.data import Split, read_samples
 from dermaseg.data.geometry import canvas
+from dermaseg.data.on_device import choose_device
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
 from dermaseg.decisions import Decisions
@@ -85,6 +86,7 @@ def train(
     if "steps" in settings:
         settings = {"minutes": None, **settings}  # whoever says how many steps wants so many
     plan = dataclasses.replace(chosen.settings, **settings)
+    plan = dataclasses.replace(plan, augment_on=choose_device(plan.augment_on))
     if RunFolder(Path(output)).settings.exists():
         raise DataError(f"{output}: holds a run already. Give another folder, or go on with it by resume.")
     samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(with_absolute_paths)

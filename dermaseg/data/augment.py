@@ -14,17 +14,18 @@ from PIL import Image, ImageFilter
 
 from dermaseg.data.factors import draw_factors
 from dermaseg.data.hair import draw_hair
-from dermaseg.data.light import LUMA, draw_aperture, draw_colour_matrices, draw_frame, draw_grain
+from dermaseg.data.light import LUMA, aperture_light, draw_aperture, draw_colour_matrices, draw_frame, draw_grain
 from dermaseg.data.movement import draw_matrices, move
 
-__all__ = ["AUGMENTATIONS", "Augment"]
+__all__ = ["AUGMENTATIONS", "FARTHEST", "HAIR_COLOUR", "SOME", "Augment"]
 
 AUGMENTATIONS = ("none", "light", "medium", "strong", "frames")
 
-Frames = dict[int, tuple[np.ndarray, np.ndarray]]
+Frames = dict[int, tuple[np.ndarray, np.ndarray]]  # light let through and the colour around, by position in the batch
 
-_SOME = 0.25  # share of the images that blur and noise meet: most photographs are sharp and clean
-_FARTHEST = 1.8  # how far an image recedes into its frame: a 4:3 frame is 1.33 times as wide as its centre square
+SOME = 0.25  # share of the images that blur and noise meet: most photographs are sharp and clean
+HAIR_COLOUR = np.array([1.0, 0.85, 0.75])  # of black to brown hair, red first, in proportion
+FARTHEST = 1.8  # how far an image recedes into its frame: a 4:3 frame is 1.33 times as wide as its centre square
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +207,7 @@ class Augment:
             for index in np.flatnonzero(rng.random(len(images)) < self.hair):
                 images[index] = _with_hair(images[index], rng)
         if self.blur_px:
-            for index in np.flatnonzero(rng.random(len(images)) < _SOME):
+            for index in np.flatnonzero(rng.random(len(images)) < SOME):
                 blur = ImageFilter.GaussianBlur(float(rng.uniform(0, self.blur_px)))
                 images[index] = np.asarray(Image.fromarray(images[index]).filter(blur))
         if masks is not None:
@@ -220,8 +221,9 @@ class Augment:
         frames: Frames = {}
         if self.frame:
             for framed in np.flatnonzero(rng.random(count) < self.frame).tolist():
-                zooms[framed] = rng.uniform(1, _FARTHEST)
-                frames[framed] = draw_frame(size[0], size[1], zooms[framed], rng)
+                zooms[framed] = rng.uniform(1, FARTHEST)
+                frame = draw_frame(size[0], size[1], zooms[framed], rng)
+                frames[framed] = frame.light(size[0], size[1]), frame.around
         return zooms, frames
 
     def _recolour(self, images: np.ndarray, frames: Frames, rng: np.random.Generator) -> np.ndarray:
@@ -242,13 +244,13 @@ class Augment:
         exponents = draw_factors(rng, self.gamma, (count, 1))
         tables = (255 * (np.arange(256) / 255) ** exponents).astype(np.float32)
         vignetted = np.less(rng.random(count), self.vignette)
-        noisy = np.less(rng.random(count), _SOME if self.noise else 0)
+        noisy = np.less(rng.random(count), SOME if self.noise else 0)
         varied = np.empty_like(images)
         for index in range(count):
             pixels = tables[index].take(images[index]) @ matrices[index].T
             pixels += offsets[index].astype(np.float32) + np.float32(0.5)
             if vignetted[index]:
-                pixels *= draw_aperture(height, width, rng)
+                pixels *= aperture_light(height, width, *draw_aperture(rng))
             if index in frames:
                 light, around = frames[index]
                 pixels = around + (pixels - around) * light
@@ -259,6 +261,6 @@ class Augment:
 
 
 def _with_hair(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    colour = rng.uniform(15, 70) * np.array([1.0, 0.85, 0.75])
+    colour = rng.uniform(15, 70) * HAIR_COLOUR
     coverage = draw_hair(image.shape[:2], count=int(rng.integers(2, 13)), rng=rng)[..., None] * rng.uniform(0.6, 1.0)
     return image + (colour - image) * coverage

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from dermaseg.data.factors import draw_factors
 
-__all__ = ["LUMA", "draw_aperture", "draw_colour_matrices", "draw_frame", "draw_grain"]
+__all__ = ["LUMA", "Frame", "aperture_light", "draw_aperture", "draw_colour_matrices", "draw_frame", "draw_grain"]
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -43,22 +45,52 @@ def draw_colour_matrices(
     return gain[..., None] * (turn @ saturate), gain
 
 
-def draw_aperture(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the light let through by a round opening around the centre, shape `(height, width, 1)`, 0 to 1."""
+def draw_aperture(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw a round opening around the centre: its radius, in halves of the longer side, and the softness of its edge."""
+    return rng.uniform(0.95, 1.3), rng.uniform(0.03, 0.4)
+
+
+def aperture_light(height: int, width: int, radius: float, softness: float) -> np.ndarray:
+    """Return the light that an opening lets through, shape `(height, width, 1)`, 0 to 1."""
     x = np.linspace(-1, 1, width, dtype=np.float32) * width / max(height, width)
     y = np.linspace(-1, 1, height, dtype=np.float32) * height / max(height, width)
-    radius, softness = rng.uniform(0.95, 1.3), rng.uniform(0.03, 0.4)
     return ((radius - np.hypot(x, y[:, None])) / softness + 0.5).clip(0, 1)[..., None].astype(np.float32)
 
 
-def draw_frame(height: int, width: int, zoom: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a frame about a photograph that takes `1 / zoom` of each side.
+class Frame(NamedTuple):
+    """A dark frame around the field of view: a rectangle with rounded corners; a disc is one of them.
 
-    Returns:
-        Light let through, `(height, width, 1)`, 0 to 1, and the colour around it, `(3,)`, 0 to 255; both float32.
+    Lengths are in halves of the picture's longer side.
     """
+
+    centre: np.ndarray
+    """x and y of the opening's middle."""
+    half: np.ndarray
+    """Half of the opening's width and height; bars along two sides have an infinite one."""
+    corner: float
+    """Radius of the corners."""
+    softness: float
+    """Width of the edge."""
+    around: np.ndarray
+    """Red, green and blue outside, 0 to 255."""
+
+    def light(self, height: int, width: int) -> np.ndarray:
+        """Return the light let through, `(height, width, 1)`, 0 to 1, float32."""
+        longer = max(height, width)
+        x, y = (
+            np.abs((2 * np.arange(side) + 1 - side) / longer - middle)
+            for side, middle in zip((width, height), self.centre, strict=True)
+        )
+        beyond_x, beyond_y = x - (self.half[0] - self.corner), y[:, None] - (self.half[1] - self.corner)
+        # The signed distance to the opening.
+        distance = np.hypot(beyond_x.clip(0), beyond_y.clip(0)) + np.maximum(beyond_x, beyond_y).clip(max=0) - self.corner
+        return (0.5 - distance / self.softness).clip(0, 1)[..., None].astype(np.float32)
+
+
+def draw_frame(height: int, width: int, zoom: float, rng: np.random.Generator) -> Frame:
+    """Draw a frame about a photograph that takes `1 / zoom` of each side."""
     longer = max(height, width)
-    x, y = (np.abs((2 * np.arange(side) + 1 - side) / longer - rng.uniform(-0.06, 0.06)) for side in (width, height))
+    centre = rng.uniform(-0.06, 0.06, 2)
     half = np.array([width, height]) / longer / zoom * rng.uniform(0.95, 1.3, 2)
     kind = rng.choice(["round", "rounded", "bars"], p=[0.5, 0.25, 0.25])
     corner, softness = 0.0, 2 / longer
@@ -71,11 +103,7 @@ def draw_frame(height: int, width: int, zoom: float, rng: np.random.Generator) -
             half[:] = half.min()
         corner = half.min() * (1.0 if kind == "round" else rng.uniform(0.1, 0.6))
         softness = rng.uniform(softness, 0.15)
-    # The signed distance to a rectangle with rounded corners; a disc is one of them.
-    beyond_x, beyond_y = x - (half[0] - corner), y[:, None] - (half[1] - corner)
-    distance = np.hypot(beyond_x.clip(0), beyond_y.clip(0)) + np.maximum(beyond_x, beyond_y).clip(max=0) - corner
-    light = (0.5 - distance / softness).clip(0, 1)
-    return light[..., None].astype(np.float32), around.astype(np.float32)
+    return Frame(centre, half, corner, softness, around.astype(np.float32))
 
 
 def draw_grain(shape: tuple[int, ...], deviation: float, rng: np.random.Generator) -> np.ndarray:

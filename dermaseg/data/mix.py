@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["MIXES", "Mix"]
+__all__ = ["MIXES", "Mix", "blend"]
 
 MIXES = ("none", "mixup", "cutmix")
 
@@ -86,18 +86,37 @@ class Mix:
             New images, masks and labels of the same shapes. Images are uint8, labels float32; masks are float32 after mixup and
             as they came after CutMix.
         """
-        partners = _partners(np.zeros(len(images)) if kinds is None else kinds, rng)
-        shares = rng.beta(self.alpha, self.alpha, len(images)).astype(np.float32)
-        if self.kind == "mixup":
-            images = _blend(images, partners, shares).round().astype(np.uint8)
-            masks = None if masks is None else _blend(masks, partners, shares)
+        partners, shares, boxes = self.draw(len(images), images.shape[1:3], kinds=kinds, rng=rng)
+        if boxes is None:
+            images = blend(images, partners, shares).round().astype(np.uint8)
+            masks = None if masks is None else blend(masks, partners, shares)
         else:
-            boxes = _boxes(shares, images.shape[1:3], rng)
             images = _paste(images, partners, boxes)
             masks = None if masks is None else _paste(masks, partners, boxes)
-            pasted = np.array([(bottom - top) * (right - left) for top, bottom, left, right in boxes])
-            shares = (1 - pasted / np.prod(images.shape[1:3])).astype(np.float32)
-        return images, masks, None if labels is None else _blend(labels, partners, shares)
+        return images, masks, None if labels is None else blend(labels, partners, shares)
+
+    def draw(
+        self, count: int, size: tuple[int, ...], *, kinds: np.ndarray | None = None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Draw how a batch is mixed.
+
+        Args:
+            count: Photographs in it.
+            size: Their height and width.
+            kinds: As for a call.
+            rng: The only source of chance.
+
+        Returns:
+            Each photograph's partner, `(batch,)`; the share that it keeps, `(batch,)` float32; and for CutMix the rectangles
+            that its partner fills, `(batch, 4)`: top, bottom, left, right.
+        """
+        partners = _partners(np.zeros(count) if kinds is None else kinds, rng)
+        shares = rng.beta(self.alpha, self.alpha, count).astype(np.float32)
+        if self.kind == "mixup":
+            return partners, shares, None
+        boxes = _boxes(shares, size, rng)
+        pasted = (boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])
+        return partners, (1 - pasted / np.prod(size)).astype(np.float32), boxes
 
 
 def _partners(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +128,8 @@ def _partners(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return partners
 
 
-def _blend(values: np.ndarray, partners: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def blend(values: np.ndarray, partners: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return float32 values, `(batch, ...)`, of which each keeps its share and takes the rest from its partner."""
     shares = shares.reshape(-1, *(1,) * (values.ndim - 1))
     values = values.astype(np.float32)
     return shares * values + (1 - shares) * values[partners]

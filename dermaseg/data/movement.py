@@ -9,7 +9,7 @@ from PIL import Image
 
 from dermaseg.data.factors import draw_factors
 
-__all__ = ["draw_matrices", "move"]
+__all__ = ["draw_displacements", "draw_matrices", "grid", "move"]
 
 _CELLS = 8  # of the elastic grid along each side; more would bend outlines as no skin bends
 
@@ -94,7 +94,8 @@ def move(
         picture = Image.frombuffer("RGBX", (len(columns), len(rows)), padded, "raw", "RGBX", 0, 1)
         method, data = Image.Transform.AFFINE, np.column_stack([matrices[index], centres[index]]).ravel().tolist()
         if elastic_px:
-            method, data = Image.Transform.MESH, _mesh(matrices[index], centres[index], (width, height), elastic_px, rng)
+            (displacements,) = draw_displacements(1, (width, height), elastic_px, rng)
+            method, data = Image.Transform.MESH, _mesh(matrices[index], centres[index], (width, height), displacements)
         moved = picture.transform((width, height), method, data, resample=Image.Resampling.BILINEAR)
         packed[index] = np.asarray(moved)
     if masks is not None:
@@ -102,16 +103,37 @@ def move(
     return packed[..., :3].copy(), masks
 
 
-def _mesh(
-    matrix: np.ndarray, centre: np.ndarray, size: tuple[int, int], elastic_px: float, rng: np.random.Generator
-) -> list[tuple[tuple[int, ...], list[float]]]:
-    """Return Pillow's mesh of the affine map with smooth displacements: boxes, and where their corners come from."""
-    x, y = (np.linspace(0, side, min(_CELLS, side) + 1).round().astype(int) for side in size)
-    moved = rng.uniform(-elastic_px, elastic_px, (2, len(y) + 2, len(x) + 2))
-    for axis in (1, 2):  # the kernel (1, 2, 1) / 4 twice; a mean of bounded numbers keeps their bound
+def grid(side: int) -> np.ndarray:
+    """Return where the lines of the elastic grid cross a side of so many pixels, both ends among them."""
+    return np.linspace(0, side, min(_CELLS, side) + 1).round().astype(int)
+
+
+def draw_displacements(count: int, size: tuple[int, int], elastic_px: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw smooth displacements of the elastic grid's crossings.
+
+    Args:
+        count: How many grids.
+        size: `(width, height)` in pixels.
+        elastic_px: As for `Augment`.
+        rng: Source of chance.
+
+    Returns:
+        Shape `(count, 2, rows, columns)` of crossings, in pixels, x before y.
+    """
+    columns, rows = (len(grid(side)) for side in size)
+    moved = rng.uniform(-elastic_px, elastic_px, (count, 2, rows + 2, columns + 2))
+    for axis in (2, 3):  # the kernel (1, 2, 1) / 4 twice; a mean of bounded numbers keeps their bound
         first, middle, last = (moved.take(np.arange(moved.shape[axis] - 2) + step, axis) for step in range(3))
         moved = (first + 2 * middle + last) / 4
-    corners = np.stack(np.meshgrid(x, y), axis=-1) @ matrix.T + centre + moved.transpose(1, 2, 0)
+    return moved
+
+
+def _mesh(
+    matrix: np.ndarray, centre: np.ndarray, size: tuple[int, int], displacements: np.ndarray
+) -> list[tuple[tuple[int, ...], list[float]]]:
+    """Return Pillow's mesh of the affine map with smooth displacements: boxes, and where their corners come from."""
+    x, y = (grid(side) for side in size)
+    corners = np.stack(np.meshgrid(x, y), axis=-1) @ matrix.T + centre + displacements.transpose(1, 2, 0)
     # Pillow goes round each box from the upper left against the clock.
     quads = np.concatenate([corners[:-1, :-1], corners[1:, :-1], corners[1:, 1:], corners[:-1, 1:]], axis=-1)
     return [

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dermaseg.data.augment import Augment
 from dermaseg.data.cache import Masks, PixelCache, decode_all
 from dermaseg.data.mix import Mix
+from dermaseg.data.on_device import OnDevice, choose_device
 from dermaseg.data.samples import Samples
 from dermaseg.errors import DataError
 
@@ -26,6 +29,8 @@ __all__ = ["load_arrays", "make_dataset"]
 
 Target = Literal["mask", "label", "both"] | None
 Framework = Literal["auto", "tensorflow", "pydataset"]
+_READERS, _AHEAD = 2, 3  # threads, and the batches that they may be ahead by
+
 Augmentation = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -36,6 +41,7 @@ def make_dataset(
     batch_size: int,
     target: Target = "mask",
     augment: Augmentation | None = None,
+    augment_on: str = "processor",
     mix: Mix | None = None,
     one_hot: bool = False,
     shuffle: bool = False,
@@ -64,6 +70,8 @@ def make_dataset(
             target and 0 for a missing one, whose place holds an empty mask or class 0.
         augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
             need it, changes no pixel.
+        augment_on: One of `dermaseg.data.on_device.DEVICES`. `"accelerator"` lets JAX vary and mix the photographs on its device, and batches are arrays of JAX there: it
+            needs Keras on JAX, and an `Augment`. The changes are of the same kinds as on the processor, their pixels are others.
         mix: Mixes photographs of a batch, with their masks and classes, after `augment`; labels are then the shares of the
             classes, `(batch, classes)`. With missing targets only photographs that have the same ones are mixed.
         one_hot: Labels are float32 `(batch, classes)` without mixing too: what the validation beside a mixed training needs.
@@ -101,6 +109,9 @@ def make_dataset(
         raise ValueError(f"batch_size={batch_size} is no multiple of multiple={multiple}.")
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
+    if augment_on == "accelerator" and not (augment is None or isinstance(augment, Augment)):
+        raise ValueError(f"augment_on='accelerator' needs an Augment, got {augment!r}: other functions run on the processor.")
+    varied = choose_device(augment_on) == "accelerator" and (augment is not None or mix is not None)
     if mix is not None and target is None:
         raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
     labels, known = _labels(samples, target), _known(samples, target)
@@ -116,6 +127,7 @@ def make_dataset(
         batch_size=batch_size,
         augment=augment,
         mix=mix,
+        on_device=OnDevice(augment, mix) if varied else None,
         shuffle=shuffle,
         probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
         drop_remainder=drop_remainder,
@@ -164,6 +176,7 @@ class _Batches:
     batch_size: int
     augment: Augmentation | None
     mix: Mix | None
+    on_device: OnDevice | None
     shuffle: bool
     probabilities: np.ndarray | None
     drop_remainder: bool
@@ -196,11 +209,14 @@ class _Batches:
         labels = None if self.labels is None else self.labels[positions]
         known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
         rng = np.random.default_rng((self.seed, epoch, batch + 1))  # the order took 0 in the batch's place
-        if self.augment is not None:
-            images, masks = self.augment(images, masks, rng=rng)
-        if self.mix is not None:
-            kinds = None if known is None else known["mask"] + 2 * known["label"]
-            images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
+        kinds = None if known is None else known["mask"] + 2 * known["label"]
+        if self.on_device is not None:
+            images, masks, labels = self.on_device(images, masks, labels, kinds=kinds, rng=rng)
+        else:
+            if self.augment is not None:
+                images, masks = self.augment(images, masks, rng=rng)
+            if self.mix is not None:
+                images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
         weights = None
         if self.filling:
             weights = np.full(len(positions), 1 + self.filling / self.count, np.float32)
@@ -242,6 +258,8 @@ def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
 def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
     import keras
 
+    ahead = _Ahead(batches)
+
     class Dataset(keras.utils.PyDataset):
         """Count an epoch when all of its batches have been taken.
 
@@ -260,7 +278,7 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
 
         def __getitem__(self, batch: int) -> Any:
             self._taken += self._within
-            return batches.read(self._epoch, batch)
+            return ahead.take(self._epoch, batch)
 
         def __iter__(self) -> Iterator[Any]:
             self.on_epoch_begin()
@@ -276,6 +294,21 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
             self._within = False
 
     return Dataset()
+
+
+class _Ahead:
+    """Read batches in threads before they are asked for, so that the network does not wait for them."""
+
+    def __init__(self, batches: _Batches) -> None:
+        self.batches = batches
+        self.pool = ThreadPoolExecutor(_READERS)
+        self.waiting: dict[tuple[int, int], Future[Any]] = {}
+
+    def take(self, epoch: int, batch: int) -> Any:
+        """Return a batch, and begin to read those of its epoch that come after it."""
+        wanted = [(epoch, number) for number in range(batch, min(batch + 1 + _AHEAD, len(self.batches)))]
+        self.waiting = {key: self.waiting.get(key) or self.pool.submit(self.batches.read, *key) for key in wanted}
+        return self.waiting.pop(wanted[0]).result()
 
 
 def _arrange(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
+from dermaseg.data.on_device import DEVICES
 from dermaseg.data.samples import Samples
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Settings:
             steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
             are moving averages already and stay those of training.
         augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
+        augment_on: Where they are, and where they are mixed: `"processor"`, `"accelerator"` (of JAX), or `"auto"` for the
+            accelerator where JAX has one. A run's settings hold what was taken, since the pixels of a seed depend on it.
         mix: One of `dermaseg.data.mix.MIXES`: photographs of a training batch are mixed, with their masks and classes. Training
             figures then take the class with the largest share for the true one.
         imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
@@ -69,6 +72,7 @@ class Settings:
     weight_decay: float = 1e-3
     ema: float = 0.0
     augment: str = "light"
+    augment_on: str = "auto"
     mix: str = "none"
     imbalance: str = "none"
     imbalance_strength: float = 1.0
@@ -93,7 +97,8 @@ class Settings:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
-        for name, known in (("augment", AUGMENTATIONS), ("mix", MIXES), ("imbalance", IMBALANCE)):
+        choices = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if not 0 <= self.imbalance_strength <= 2:
