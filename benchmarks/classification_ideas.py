@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--task", default="classify-7")
+    parser.add_argument("--no-baseline", action="store_true", help="train the arms alone: another process trains the baseline")
     train_and_tell(parser, arguments, _run, table, "ideas.md")
 
 
@@ -86,7 +87,7 @@ def _run(options: argparse.Namespace) -> None:
     validation = split.apply(samples)["validation"]
     groups = group_samples(validation).tolist()
     for seed in options.seeds:
-        for arm in dict.fromkeys([BASELINE, *options.arms]):
+        for arm in dict.fromkeys(options.arms if options.no_baseline else [BASELINE, *options.arms]):
             file = options.output / f"{arm}-{seed}.json"
             if not file.is_file():
                 print(f"{arm}, seed {seed}", flush=True)

@@ -9,6 +9,7 @@ than asked for stays as it is.
 """
 
 import argparse
+import functools
 import io
 import shutil
 import zipfile
@@ -24,16 +25,16 @@ from dermaseg.progress import counting
 from dermaseg.runs import write_atomically
 
 SETS = ("ham10000", "isic2018")
-_JPEG_QUALITY = 92
 
 
-def pack(folders: dict[str, Path], output: Path, *, size: int) -> None:
+def pack(folders: dict[str, Path], output: Path, *, size: int, quality: int = 92) -> None:
     """Write the packed file.
 
     Args:
         folders: Where the data sets are, by the name that each gets inside the file.
         output: The zip; it appears when it is whole.
         size: Side in pixels of a square with the area that photographs get; they keep their shape.
+        quality: Of the JPEGs, up to 95.
 
     Raises:
         DataError: If a photograph or a mask cannot be read, or stands outside of its folder.
@@ -42,12 +43,12 @@ def pack(folders: dict[str, Path], output: Path, *, size: int) -> None:
     def write(unfinished: Path) -> None:
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as packed:
             for name, folder in folders.items():
-                _pack_folder(packed, name, folder, size)
+                _pack_folder(packed, name, folder, size, quality)
 
     write_atomically(output, write)
 
 
-def _pack_folder(packed: zipfile.ZipFile, name: str, folder: Path, size: int) -> None:
+def _pack_folder(packed: zipfile.ZipFile, name: str, folder: Path, size: int, quality: int) -> None:
     samples = read_samples(folder)
     for table in sorted(folder.rglob("*.csv")):
         packed.write(table, _inside(name, folder, table), zipfile.ZIP_DEFLATED)
@@ -55,7 +56,7 @@ def _pack_folder(packed: zipfile.ZipFile, name: str, folder: Path, size: int) ->
         for done, sample in enumerate(samples, start=1):
             shape = image_size(sample.image)
             smaller = fit_area(shape, size)
-            for path, resized in ((sample.image, _photograph), (sample.mask, _mask)):
+            for path, resized in ((sample.image, functools.partial(_photograph, quality=quality)), (sample.mask, _mask)):
                 if path is not None:
                     content = resized(path, smaller) if smaller[0] < shape[0] else path.read_bytes()
                     packed.writestr(_inside(name, folder, path), content)
@@ -69,9 +70,9 @@ def _inside(name: str, folder: Path, path: Path) -> str:
         raise DataError(f"{path}: is not inside {folder}. Only what a folder holds can be packed.") from None
 
 
-def _photograph(path: Path, size: tuple[int, int]) -> bytes:
+def _photograph(path: Path, size: tuple[int, int], *, quality: int) -> bytes:
     written = io.BytesIO()
-    Image.fromarray(resize_image(read_image(path), size)).save(written, "JPEG", quality=_JPEG_QUALITY)
+    Image.fromarray(resize_image(read_image(path), size)).save(written, "JPEG", quality=quality)
     return written.getvalue()
 
 
@@ -99,9 +100,10 @@ def main() -> None:
     parser.add_argument("--ham10000", type=Path, required=True)
     parser.add_argument("--isic2018", type=Path, required=True)
     parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--quality", type=int, default=92, help="of the JPEGs (default: %(default)s)")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    pack({name: getattr(options, name) for name in SETS}, options.output, size=options.size)
+    pack({name: getattr(options, name) for name in SETS}, options.output, size=options.size, quality=options.quality)
     print(f"{options.output}: {options.output.stat().st_size / 2**20:.1f} MiB")
 
 

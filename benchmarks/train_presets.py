@@ -3,6 +3,7 @@
     python -m benchmarks.train_presets all --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets all --packed packed.zip --output FOLDER      # a file of benchmarks/pack.py
+    KERAS_BACKEND=jax python -m benchmarks.train_presets hybrid --packed packed.zip --output FOLDER --onwards --train-only
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
@@ -29,7 +30,7 @@ from dermaseg.data import Samples, Split, read_samples, split_samples
 from dermaseg.decisions import Decisions
 from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
-from dermaseg.presets import Preset, load_preset, save_preset
+from dermaseg.presets import Preset, find_preset, load_preset, save_preset
 from dermaseg.pretrained import FOLDER
 from dermaseg.progress import counting, training_progress
 from dermaseg.report import Report
@@ -49,6 +50,18 @@ STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
+ONWARDS: Mapping[str, Any] = {
+    "size": 192,
+    "batch_size": 64,
+    "steps": 40_000,
+    "max_epochs": 400,
+    "augment": "frames",
+    "mix": "mixup",
+    "learning_rate": 2e-3,
+    "weight_decay": 1e-2,
+    "ema": 0.999,
+}
+"""Settings by which `--onwards` trains the installed hybrid on: hours of a processor, minutes of an accelerator."""
 AVERAGED = {"hybrid": 2}
 """The mean of how many stages, the last ones, is the preset, instead of the last stage alone."""
 BUILDERS = {"unet": "build_unet", "hybrid": "build_hybrid"}
@@ -78,7 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="holds a folder of runs for each preset")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="where the presets are written")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--onwards", action="store_true", help="train the hybrid that is installed on, by ONWARDS")
+    parser.add_argument("--minutes", type=float, help="that --onwards may take; fewer steps are planned where they do not fit")
+    parser.add_argument(
+        "--train-only", action="store_true", help="write no preset: give the command again, where TensorFlow is"
+    )
     options = parser.parse_args(arguments)
+    if options.onwards and options.preset != "hybrid":
+        parser.error("--onwards is for the hybrid")
 
     folders = {name: getattr(options, name) for name in SETS}
     if (options.packed is None) == (None in folders.values()):
@@ -87,15 +107,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folders = unpack(options.packed, options.output / "data")
     ham, isic = (read_samples(folders[name]) for name in SETS)
     for name in NAMES if options.preset == "all" else [options.preset]:
-        folder = options.output / name
+        folder = options.output / (f"{name}-onwards" if options.onwards else name)
         if name == "unet":
             runs = _trained("segment", ham, folder, options.seed)
         else:
             parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
             joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
             split = Split(joint, seed=options.seed, group=parts[0].group)
-            start = _finished_unet(options.output) or NAMES["unet"]
-            runs = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=start)
+            both = Samples.concatenate([ham, isic])
+            if options.onwards:
+                settings = {**ONWARDS, "minutes": options.minutes, "seed": options.seed}
+                runs = [_run("hybrid", both, folder / "stage", split=split, start=NAMES["hybrid"], **settings)]
+            else:
+                start = _finished_unet(options.output) or NAMES["unet"]
+                runs = _trained("hybrid", both, folder, options.seed, split=split, start=start)
+        if options.train_only:
+            continue
         tested = set(Split.load(runs[-1].split).parts["test"])
         tables = {"HAM10000, test part": _with_ids(ham, tested)}
         if name == "unet":
@@ -111,18 +138,10 @@ def _trained(
     task: str, samples: Samples, folder: Path, seed: int, *, split: Split | None = None, start: str | Path | None = None
 ) -> list[RunFolder]:
     """Train stage after stage, each in a folder of its own, and return all; what is finished is not made again."""
-    console = Console()
     runs: list[RunFolder] = []
     for number, settings in enumerate(STAGES[folder.name], start=1):
-        stage = folder / f"stage-{number}"
-        with counting(console, "decode") as decoded, training_progress(console) as shown:
-            how: dict[str, Any] = {"callbacks": [shown], "on_decode": decoded}
-            if (stage / "settings.json").is_file():
-                run = resume(stage, **how)
-            else:
-                run = train(task, samples, stage, split=split or "random", start=start, seed=seed, **settings, **how)
-        runs.append(run)
-        start = run.path
+        runs.append(_run(task, samples, folder / f"stage-{number}", split=split, start=start, seed=seed, **settings))
+        start = runs[-1].path
     if folder.name in AVERAGED:
         mean = RunFolder(folder / "mean")
         if not mean.model.is_file():
@@ -130,6 +149,18 @@ def _trained(
         runs.append(mean)
     recalibrate(runs[-1])
     return runs
+
+
+def _run(
+    task: str, samples: Samples, stage: Path, *, split: Split | None, start: str | Path | None, **settings: Any
+) -> RunFolder:
+    """Train one stage, or go on with it."""
+    console = Console()
+    with counting(console, "decode") as decoded, training_progress(console) as shown:
+        how: dict[str, Any] = {"callbacks": [shown], "on_decode": decoded}
+        if (stage / "settings.json").is_file():
+            return resume(stage, **how)
+        return train(task, samples, stage, split=split or "random", start=start, **settings, **how)
 
 
 def _with_ids(samples: Samples, ids: Collection[str]) -> Samples:
@@ -201,6 +232,15 @@ def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     starts = [read_json(run.settings)["start"] for run in trained]
     first = None if starts[0] is None else NAMES["unet"]
     named = [first, *(f"stage {number}" for number in range(1, len(trained)))]
+    if starts[0] == NAMES["hybrid"]:  # trained on: what the preset before was made by comes first
+        before = find_preset(NAMES["hybrid"]).card
+        return [
+            *before["stages"],
+            {
+                "start": f"the preset of dermaseg {before['versions']['dermaseg']}",
+                "settings": read_json(trained[0].settings)["settings"],
+            },
+        ]
     stages: list[dict[str, Any]] = [
         {"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, trained, strict=True)
     ]

@@ -86,11 +86,14 @@ def measure_pace(model: keras.Model, training: Any, validation: Any, *, validati
         The pace. What the first epoch takes longer has been seen as little as the rest of it: `first_s` is 0.
     """
     step_s = _batch_seconds(lambda clock: model.fit(_some(training), shuffle=False, callbacks=[clock], verbose=0))
-    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(_some(validation), callbacks=[clock], verbose=0))
+    # Saved before it is evaluated: at the end of `fit` Keras gives averaged weights to the model without copying them, and on
+    # JAX an evaluation deletes what it is given.
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         model.save(Path(folder) / "state.keras")
-        return Pace(step_s=step_s, look_s=look_s, save_s=time.perf_counter() - began)
+        save_s = time.perf_counter() - began
+    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(_some(validation), callbacks=[clock], verbose=0))
+    return Pace(step_s=step_s, look_s=look_s, save_s=save_s)
 
 
 def _some(batches: Any) -> Any:

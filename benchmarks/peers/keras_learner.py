@@ -53,10 +53,21 @@ class KerasLearner:
 
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step."""
+        # With several outputs their own losses follow.
+        return float(np.ravel(self.model.train_on_batch(images, self._targets(masks)))[0])
+
+    def train_steps(self, images: np.ndarray, masks: np.ndarray, steps: int) -> None:
+        """Make several steps on the same pictures: by `fit` on an accelerator, where a call a step costs more than the step."""
+        if self._device is None:
+            for _ in range(steps):
+                self.train(images, masks)
+        elif steps:
+            self.model.fit(_Same((images, self._targets(masks)), steps), shuffle=False, verbose=0)
+
+    def _targets(self, masks: np.ndarray) -> Any:
         found = {"mask": masks, "label": labels_of(masks)}
         names = self.model.output_names
-        targets = found[_output(names[0])] if len(names) == 1 else found
-        return float(np.ravel(self.model.train_on_batch(images, targets))[0])  # with several outputs their own losses follow
+        return found[_output(names[0])] if len(names) == 1 else found
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities: of the mask where there is one; the diagnosis is computed and fetched as well."""
@@ -82,6 +93,22 @@ class KerasLearner:
     def card_memory_mb(self) -> float | None:
         """Return what JAX's allocator has held at most."""
         return None if self._device is None else self._device.memory_stats()["peak_bytes_in_use"] / 1e6
+
+
+class _Same(keras.utils.PyDataset):
+    """The same batch, again and again."""
+
+    def __init__(self, batch: Any, count: int) -> None:
+        super().__init__()
+        self.batch = batch
+        self.count = count
+
+    @property
+    def num_batches(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Any:
+        return self.batch
 
 
 def _accelerator(backend: str) -> Any | None:

@@ -38,6 +38,9 @@ class Learner(Protocol):
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step on `(batch, height, width, 3)` and `(batch, height, width, 1)`, uint8; return the loss."""
 
+    def train_steps(self, images: np.ndarray, masks: np.ndarray, steps: int) -> None:
+        """Make several steps on the same pictures, as the framework's users make many."""
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities, `(batch, height, width, 1)`, float32."""
 

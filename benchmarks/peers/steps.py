@@ -17,10 +17,12 @@ groups stay in `rounds/`; the same command goes on where it was stopped (delete 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ SIZES = {"128": (128, 128), "256": (256, 256), "450x600": (450, 600)}
 # An accelerator is asked for what fills it: with a processor's batches, it would wait for the call to be made.
 TRAIN_BATCH: Mapping[Device, Mapping[str, int]] = {
     "cpu": {"128": 16, "256": 8, "450x600": 4},
-    "cuda": {"128": 256, "256": 64, "450x600": 16},
+    "cuda": {"128": 128, "256": 32, "450x600": 8},
 }
 PREDICT_BATCHES: Mapping[Device, Sequence[int]] = {"cpu": (1, 16), "cuda": (1, 64)}
 MATRIX: Mapping[Device, int] = {"cpu": 1536, "cuda": 8192}
@@ -97,17 +99,20 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
     peaks: dict[str, list[float]] = {}
     with ExitStack() as stack:
         alive: dict[str, Process] = {}
+        chosen = []
         for one in group:
             if reason := _excluded(one, options):
                 failed[one.name] = f"not run: {reason}"
-                continue
-            try:
-                process = Process(one, size, threads=options.threads, limit_s=options.limit_s, device=options.device)
-            except Failed as error:
-                failed[one.name] = str(error)
-                continue
-            alive[one.name] = stack.enter_context(process)
-            facts[one.name] = process.facts
+            else:
+                chosen.append(one)
+        for one, process in zip(
+            chosen, _all(options, chosen, functools.partial(_start, size=size, options=options)), strict=True
+        ):
+            if isinstance(process, Failed):
+                failed[one.name] = str(process)
+            else:
+                alive[one.name] = stack.enter_context(process)
+                facts[one.name] = process.facts
         for mode, batch in cases:
             names = [one.name for one in group if one.name in alive and mode in one.modes]
             case = _measure_case(mode, batch, {key: alive[key] for key in names}, failed, peaks, options)
@@ -122,6 +127,19 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
         "cases": measured,
         "matrix_flops_s": peaks,
     }
+
+
+def _all(options: argparse.Namespace, values: Sequence[Any], do: Callable[[Any], Any]) -> list[Any]:
+    """Do something with each value: at once where a card is measured, whose host has cores enough, else by turns."""
+    with ThreadPoolExecutor(max(1, len(values)) if options.device == "cuda" else 1) as pool:
+        return list(pool.map(do, values))
+
+
+def _start(one: Contestant, size: tuple[int, int], options: argparse.Namespace) -> Process | Failed:
+    try:
+        return Process(one, size, threads=options.threads, limit_s=options.limit_s, device=options.device)
+    except Failed as error:
+        return error
 
 
 def _excluded(one: Contestant, options: argparse.Namespace) -> str:
@@ -153,9 +171,12 @@ def _measure_case(
             processes.pop(name).stop()
             return {}
 
-    for name in list(processes):
+    def begin(name: str) -> dict[str, Any]:
         ask(name, "restart")
-        first = ask(name, mode, batch=batch, steps=0)
+        return ask(name, mode, batch=batch, steps=0) if name in processes else {}
+
+    names = list(processes)
+    for name, first in zip(names, _all(options, names, begin), strict=True):
         trial = ask(name, mode, batch=batch, steps=1) if first else {}
         if trial:
             steps = max(1, min(200, math.ceil(options.turn_s / trial["step_s"])))

@@ -64,6 +64,11 @@ class TorchLearner:
         self._optimizer.step()
         return loss.item()
 
+    def train_steps(self, images: np.ndarray, masks: np.ndarray, steps: int) -> None:
+        """Make several steps on the same pictures."""
+        for _ in range(steps):
+            self.train(images, masks)
+
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities: of the mask where there is one; the diagnosis is computed and fetched as well."""
         self.network.eval()

@@ -66,17 +66,19 @@ def _obey(command: dict[str, Any], learner: Learner, size: tuple[int, int]) -> d
     if command["do"] == "multiply":
         return {"flops_s": 2 * command["size"] ** 3 / _best_of_three(_product(learner, command["size"]))}
     images, masks = random_batch(command["batch"], size)
-    step: Callable[[], object]
-    if command["do"] == "train":
-        step = functools.partial(learner.train, images, masks)
-    else:
-        step = functools.partial(learner.predict, images)
+
+    def run(steps: int) -> None:
+        if command["do"] == "train":
+            learner.train_steps(images, masks, steps)
+        else:
+            for _ in range(steps):
+                learner.predict(images)
+
     start = time.perf_counter()
-    step()  # the first of all compiles; later ones bring the data back into the processor's caches
+    run(1)  # the first of all compiles; later ones bring the data back into the processor's caches
     first_s = time.perf_counter() - start
     start = time.perf_counter()
-    for _ in range(command["steps"]):
-        step()
+    run(command["steps"])
     return {
         "first_s": first_s,
         "step_s": (time.perf_counter() - start) / max(1, command["steps"]),

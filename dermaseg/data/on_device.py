@@ -166,9 +166,7 @@ class OnDevice:
             drawn["grain"] = rng.uniform(0, one.noise, count) * (rng.random(count) < SOME)
             drawn["grain_seed"] = rng.integers(0, 2**32, dtype=np.uint32)
         # Single precision is what an accelerator computes in, and integers of 32 bits.
-        return {
-            name: values.astype(np.float32) if values.dtype == np.float64 else values for name, values in drawn.items()
-        }
+        return {name: values.astype(np.float32) if values.dtype == np.float64 else values for name, values in drawn.items()}
 
 
 def _draw_frames(framed: np.ndarray, size: tuple[int, int], zooms: np.ndarray, rng: np.random.Generator) -> Drawn:
@@ -201,7 +199,7 @@ def _vary(images: Any, masks: Any, drawn: Mapping[str, Any], hairs: Any = None) 
     """Compute a batch from what was drawn for it; all of it is `jax.numpy`."""
     import jax.numpy as jnp
 
-    count, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     planes = images.astype(jnp.float32)
     covered = None if masks is None else masks.astype(jnp.float32)
     if "matrices" in drawn:
@@ -308,8 +306,7 @@ def _blur(planes: Any, kernels: Any) -> Any:
         ends[axis] = (reach, reach)
         padded = jnp.pad(planes, ends, mode="edge")
         planes = sum(
-            jax.lax.slice_in_dim(padded, tap, tap + side, axis=axis) * kernels[:, tap, None, None, None]
-            for tap in range(taps)
+            jax.lax.slice_in_dim(padded, tap, tap + side, axis=axis) * kernels[:, tap, None, None, None] for tap in range(taps)
         )
     return planes
 

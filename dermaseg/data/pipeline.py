@@ -70,8 +70,9 @@ def make_dataset(
             target and 0 for a missing one, whose place holds an empty mask or class 0.
         augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
             need it, changes no pixel.
-        augment_on: One of `dermaseg.data.on_device.DEVICES`. `"accelerator"` lets JAX vary and mix the photographs on its device, and batches are arrays of JAX there: it
-            needs Keras on JAX, and an `Augment`. The changes are of the same kinds as on the processor, their pixels are others.
+        augment_on: One of `dermaseg.data.on_device.DEVICES`. `"accelerator"` lets JAX vary and mix the photographs on its
+            device, and batches are arrays of JAX there: it needs Keras on JAX, and an `Augment`. The changes are of the same
+            kinds as on the processor, their pixels are others.
         mix: Mixes photographs of a batch, with their masks and classes, after `augment`; labels are then the shares of the
             classes, `(batch, classes)`. With missing targets only photographs that have the same ones are mixed.
         one_hot: Labels are float32 `(batch, classes)` without mixing too: what the validation beside a mixed training needs.

@@ -101,7 +101,8 @@ class TestOnJax:
         drawn = OnDevice(Augment(gamma=0.5)).draw(len(images), images.shape[1:3], rng(2))
         expected = np.floor(255 * (images / 255) ** drawn["exponents"][:, None, None, None] + 0.5)
         assert np.abs(varied - expected).max() <= 1
-        assert drawn["exponents"].min() < 0.85 and drawn["exponents"].max() > 1.2
+        assert drawn["exponents"].min() < 0.85
+        assert drawn["exponents"].max() > 1.2
 
     def test_frames_and_dark_corners_are_those_of_the_processor(self):
         images, masks = np.full((16, 40, 48, 3), 200, np.uint8), np.ones((16, 40, 48, 1), np.uint8)
@@ -121,7 +122,8 @@ class TestOnJax:
             # Rounding may turn a pixel at half light to either side.
             assert (moved[row] != (light >= 0.5)).mean() < 0.01
         radius, softness = draw_aperture(rng())
-        assert 0.95 <= radius <= 1.3 and 0.03 <= softness <= 0.4
+        assert 0.95 <= radius <= 1.3
+        assert 0.03 <= softness <= 0.4
         assert (moved.mean(axis=(1, 2, 3)) < 1).mean() > 0.8
 
     def test_chances_are_as_asked(self):
