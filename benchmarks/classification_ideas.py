@@ -27,7 +27,7 @@ from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
 BASELINE = "baseline"
 ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     BASELINE: ("the defaults of `classify-7`", {}),
-    "size": ("192 pixels instead of 128", {"size": 192}),
+    "size": ("one and a half times the pixels a side", {"size": 1.5}),  # of --size
     "medium": ("medium augmentation instead of light", {"augment": "medium"}),
     "strong": ("strong augmentation instead of light", {"augment": "strong"}),
     "plain-loss": ("cross-entropy without logit adjustment", {"imbalance": "none"}),
@@ -38,7 +38,7 @@ ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "mixup": ("mixup", {"mix": "mixup"}),
     "cutmix": ("CutMix", {"mix": "cutmix"}),
 }
-"""What each arm changes, in words and as arguments of `dermaseg.train`."""
+"""What each arm changes, in words and as arguments of `dermaseg.train`; a size is a factor of the baseline's."""
 FIGURES: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": lambda labels, probabilities: float((probabilities.argmax(axis=1) == labels).mean()),
     "balanced accuracy": balanced_accuracy,
@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--size", type=int, default=128, help="side of the photographs in pixels (default: %(default)s)")
     parser.add_argument("--task", default="classify-7")
     parser.add_argument("--no-baseline", action="store_true", help="train the arms alone: another process trains the baseline")
     train_and_tell(parser, arguments, _run, table, "ideas.md")
@@ -83,7 +84,8 @@ def _run(options: argparse.Namespace) -> None:
 
     samples = get_task(options.task).prepare(read_samples(options.data))
     split = split_samples(samples, seed=0)
-    hold_to(options.output / "protocol.json", {"task": options.task, "steps": options.steps, "split": split.fingerprint})
+    protocol = {"task": options.task, "size": options.size, "steps": options.steps, "split": split.fingerprint}
+    hold_to(options.output / "protocol.json", protocol)
     validation = split.apply(samples)["validation"]
     groups = group_samples(validation).tolist()
     for seed in options.seeds:
@@ -101,7 +103,9 @@ def _trained(options: argparse.Namespace, samples: Any, split: Any, arm: str, se
     folder = options.output / "runs" / f"{arm}-{seed}"
     if (folder / "settings.json").is_file():
         return resume(folder)
-    return train(options.task, samples, folder, split=split, seed=seed, **{"steps": options.steps, **ARMS[arm][1]})
+    change = dict(ARMS[arm][1])
+    settings = {"size": round(change.pop("size", 1) * options.size), "steps": options.steps, **change}
+    return train(options.task, samples, folder, split=split, seed=seed, **settings)
 
 
 def scores(run: RunFolder, samples: Any) -> dict[str, Any]:

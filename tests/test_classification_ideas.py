@@ -21,7 +21,7 @@ def test_every_idea_changes_one_setting_that_exists():
     for arm, (words, change) in ARMS.items():
         assert words
         assert arm == BASELINE or (len(change) == 1 and set(change) <= known)
-        Settings(**{name: value for name, value in change.items() if name != "start"})
+        Settings(**{name: value for name, value in change.items() if name not in ("start", "size")})
 
 
 def result(arm, seed, right):
@@ -51,9 +51,20 @@ def test_differences_are_means_over_the_seeds_that_both_have(tmp_path):
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "jax", reason="minutes of compiling; the parts are tested on JAX")
 def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch):
     make_synthetic(tmp_path / "data", count=84, size=(48, 64), seed=3)
-    small = {"size": 32, "batch_size": 8, "precision": "float32", "model": {"filters": (8, 16)}}
+    small = {"batch_size": 8, "precision": "float32", "model": {"filters": (8, 16)}}
     monkeypatch.setattr(training, "train", partial(training.train, **small))
-    command = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "ideas"), "--seeds", "0", "--steps", "2"]
+    command = [
+        "--data",
+        str(tmp_path / "data"),
+        "--output",
+        str(tmp_path / "ideas"),
+        "--seeds",
+        "0",
+        "--size",
+        "32",
+        "--steps",
+        "2",
+    ]
     classification_ideas.main([*command, "--arms", "cutmix"])
     text = (tmp_path / "ideas" / "ideas.md").read_text()
     assert text.count("\n") == 4
