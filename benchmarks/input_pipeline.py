@@ -1,5 +1,7 @@
 """Measure each stage from files to batches: `python -m benchmarks.input_pipeline [count]`.
 
+    KERAS_BACKEND=jax python -m benchmarks.input_pipeline       # photographs varied on JAX's device too
+
 The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed.
 """
 
@@ -8,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from dermaseg.data.augment import Augment
 from dermaseg.data.cache import PixelCache
 from dermaseg.data.images import read_image, read_mask
+from dermaseg.data.on_device import OnDevice
 from dermaseg.data.pipeline import make_dataset
 from dermaseg.data.synthetic import make_synthetic
 
@@ -53,6 +57,18 @@ def main() -> None:
                 report(f"augment {name}, {size} px", BATCH, lambda: augment(images, masks, rng=rng))  # noqa: B023
                 dataset = make_dataset(samples, size=size, batch_size=BATCH, augment=augment, shuffle=True, cache_dir=folder)
                 report(f"whole data set, augment {name}, {size} px", count, lambda: list(dataset))  # noqa: B023
+                if keras.backend.backend() == "jax":
+                    report_on_device(name, OnDevice(augment), images, masks)
+
+
+def report_on_device(name: str, augment: OnDevice, images: np.ndarray, masks: np.ndarray) -> None:
+    """Measure what the processor draws, and all of it on JAX's device."""
+    import jax
+
+    rng, size = np.random.default_rng(0), images.shape[1]
+    report(f"draw {name}, {size} px", BATCH, lambda: augment.draw(BATCH, images.shape[1:3], rng))
+    where = f"JAX's {jax.devices()[0].platform}"
+    report(f"augment {name}, {size} px, on {where}", BATCH, lambda: jax.block_until_ready(augment(images, masks, rng=rng)[:2]))
 
 
 if __name__ == "__main__":

@@ -53,18 +53,8 @@ def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch):
     make_synthetic(tmp_path / "data", count=84, size=(48, 64), seed=3)
     small = {"batch_size": 8, "precision": "float32", "model": {"filters": (8, 16)}}
     monkeypatch.setattr(training, "train", partial(training.train, **small))
-    command = [
-        "--data",
-        str(tmp_path / "data"),
-        "--output",
-        str(tmp_path / "ideas"),
-        "--seeds",
-        "0",
-        "--size",
-        "32",
-        "--steps",
-        "2",
-    ]
+    data, output = tmp_path / "data", tmp_path / "ideas"
+    command = ["--data", str(data), "--output", str(output), "--seeds", "0", "--size", "32", "--steps", "2"]
     classification_ideas.main([*command, "--arms", "cutmix"])
     text = (tmp_path / "ideas" / "ideas.md").read_text()
     assert text.count("\n") == 4

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ __all__ = ["load_arrays", "make_dataset"]
 
 Target = Literal["mask", "label", "both"] | None
 Framework = Literal["auto", "tensorflow", "pydataset"]
-_READERS, _AHEAD = 2, 3  # threads, and the batches that they may be ahead by
+_READERS = min(8, os.cpu_count() or 1)
+_AHEAD = _READERS + 1  # batches
 
 Augmentation = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 
@@ -228,32 +230,21 @@ class _Batches:
 def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
     import tensorflow as tf
 
+    ahead = _Ahead(batches)
     epoch = initial_epoch - 1
 
-    def numbers() -> Iterator[tuple[int, int]]:
+    def content() -> Iterator[Any]:
         nonlocal epoch
         epoch += 1
         this_epoch = epoch
         for batch in range(len(batches)):
-            yield this_epoch, batch
-
-    def flat(epoch: int, batch: int) -> list[np.ndarray]:
-        return tf.nest.flatten(batches.read(int(epoch), int(batch)))
+            yield ahead.take(this_epoch, batch)
 
     rows = batches.batch_size if batches.drop_remainder or batches.count % batches.batch_size == 0 else None
     first = batches.read(initial_epoch, 0)
     specs = tf.nest.map_structure(lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), first)
-    flat_specs = tf.nest.flatten(specs)
-
-    def read(epoch: Any, batch: Any) -> Any:
-        tensors = tf.numpy_function(flat, [epoch, batch], [spec.dtype for spec in flat_specs], stateful=False)
-        shaped = [tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, flat_specs, strict=True)]
-        return tf.nest.pack_sequence_as(specs, shaped)
-
-    number = tf.TensorSpec((), tf.int64)
-    dataset = tf.data.Dataset.from_generator(numbers, output_signature=(number, number))
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.from_generator(content, output_signature=specs)
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(tf.data.AUTOTUNE)
 
 
 def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
@@ -308,8 +299,10 @@ class _Ahead:
     def take(self, epoch: int, batch: int) -> Any:
         """Return a batch, and begin to read those of its epoch that come after it."""
         wanted = [(epoch, number) for number in range(batch, min(batch + 1 + _AHEAD, len(self.batches)))]
-        self.waiting = {key: self.waiting.get(key) or self.pool.submit(self.batches.read, *key) for key in wanted}
-        return self.waiting.pop(wanted[0]).result()
+        waiting = {key: self.waiting.get(key) or self.pool.submit(self.batches.read, *key) for key in wanted}
+        asked = waiting.pop(wanted[0])
+        self.waiting = waiting
+        return asked.result()
 
 
 def _arrange(
