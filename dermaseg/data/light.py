@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,11 @@ def draw_aperture(rng: np.random.Generator) -> tuple[float, float]:
     return rng.uniform(0.95, 1.3), rng.uniform(0.03, 0.4)
 
 
-def aperture_light(height: int, width: int, radius: float, softness: float) -> np.ndarray:
-    """Return the light that an opening lets through, shape `(height, width, 1)`, 0 to 1."""
+def aperture_light(height: int, width: int, radius: Any, softness: Any) -> Any:
+    """Return the light that an opening lets through, shape `(height, width, 1)`, 0 to 1, float32.
+
+    Of a batch, radius and softness have the shape `(batch, 1, 1)`, in NumPy or JAX, and the light the batch's axis first.
+    """
     x = np.linspace(-1, 1, width, dtype=np.float32) * width / max(height, width)
     y = np.linspace(-1, 1, height, dtype=np.float32) * height / max(height, width)
     return ((radius - np.hypot(x, y[:, None])) / softness + 0.5).clip(0, 1)[..., None].astype(np.float32)
@@ -60,31 +63,34 @@ def aperture_light(height: int, width: int, radius: float, softness: float) -> n
 class Frame(NamedTuple):
     """A dark frame around the field of view: a rectangle with rounded corners; a disc is one of them.
 
-    Lengths are in halves of the picture's longer side.
+    Lengths are in halves of the picture's longer side. Of a batch, all have its axis first.
     """
 
-    centre: np.ndarray
+    centre: Any
     """x and y of the opening's middle."""
-    half: np.ndarray
+    half: Any
     """Half of the opening's width and height; bars along two sides have an infinite one."""
-    corner: float
+    corner: Any
     """Radius of the corners."""
-    softness: float
+    softness: Any
     """Width of the edge."""
-    around: np.ndarray
+    around: Any
     """Red, green and blue outside, 0 to 255."""
 
-    def light(self, height: int, width: int) -> np.ndarray:
-        """Return the light let through, `(height, width, 1)`, 0 to 1, float32."""
+    def light(self, height: int, width: int, xp: Any = np) -> Any:
+        """Return the light let through, `(height, width, 1)`, 0 to 1, float32, computed by NumPy or by `jax.numpy`."""
+
+        def plane(values: Any) -> Any:
+            return xp.asarray(values)[..., None, None]
+
         longer = max(height, width)
-        x, y = (
-            np.abs((2 * np.arange(side) + 1 - side) / longer - middle)
-            for side, middle in zip((width, height), self.centre, strict=True)
-        )
-        beyond_x, beyond_y = x - (self.half[0] - self.corner), y[:, None] - (self.half[1] - self.corner)
+        x, y = ((2 * np.arange(side) + 1 - side) / longer for side in (width, height))
+        beyond_x = xp.abs(x - plane(self.centre[..., 0])) - plane(self.half[..., 0] - self.corner)
+        beyond_y = xp.abs(y[:, None] - plane(self.centre[..., 1])) - plane(self.half[..., 1] - self.corner)
         # The signed distance to the opening.
-        distance = np.hypot(beyond_x.clip(0), beyond_y.clip(0)) + np.maximum(beyond_x, beyond_y).clip(max=0) - self.corner
-        return (0.5 - distance / self.softness).clip(0, 1)[..., None].astype(np.float32)
+        outside = xp.hypot(beyond_x.clip(0), beyond_y.clip(0))
+        distance = outside + xp.maximum(beyond_x, beyond_y).clip(max=0) - plane(self.corner)
+        return (0.5 - distance / plane(self.softness)).clip(0, 1)[..., None].astype(np.float32)
 
 
 def draw_frame(height: int, width: int, zoom: float, rng: np.random.Generator) -> Frame:

@@ -9,7 +9,7 @@ from dermaseg.data.augment import AUGMENTATIONS, Augment
 from dermaseg.data.light import aperture_light, draw_aperture, draw_frame
 from dermaseg.data.mix import Mix
 from dermaseg.data.movement import draw_displacements, draw_matrices, move
-from dermaseg.data.on_device import OnDevice, _vary, choose_device
+from dermaseg.data.on_device import OnDevice, choose_device
 from dermaseg.data.pipeline import make_dataset
 from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 
@@ -41,6 +41,12 @@ def test_auto_is_the_processor_where_jax_has_no_accelerator(monkeypatch):
         choose_device("accelerator")
     with pytest.raises(ValueError, match="augment_on must be one of auto, processor, accelerator, got 'gpu'"):
         choose_device("gpu")
+
+
+def vary(*arguments):
+    from dermaseg.data.device_pixels import vary  # needs JAX
+
+    return vary(*arguments)
 
 
 @on_jax
@@ -80,7 +86,7 @@ class TestOnJax:
         drawn = {"matrices": matrices, "shifts": shifts, **colours_as_they_are(len(images))}
         if elastic_px:
             drawn["elastic"] = draw_displacements(len(images), (width, 48), elastic_px, rng(7))
-        moved, covered = arrays(_vary(images, masks, {name: np.float32(values) for name, values in drawn.items()}))
+        moved, covered = arrays(vary(images, masks, {name: np.float32(values) for name, values in drawn.items()}))
         difference = np.abs(moved.astype(int) - expected)
         # Pillow rounds weights and places; a place on the edge of two pixels may fall to either.
         assert difference.mean() < 0.6
@@ -107,7 +113,7 @@ class TestOnJax:
     def test_frames_and_dark_corners_are_those_of_the_processor(self):
         images, masks = np.full((16, 40, 48, 3), 200, np.uint8), np.ones((16, 40, 48, 1), np.uint8)
         drawn = OnDevice(Augment(frame=1.0, vignette=1.0)).draw(16, (40, 48), rng(9))
-        varied, moved = arrays(_vary(images, masks, drawn))
+        varied, moved = arrays(vary(images, masks, drawn))
         generator = rng(9)
         generator.random(16)
         frames = []
