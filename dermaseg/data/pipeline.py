@@ -112,9 +112,12 @@ def make_dataset(
         raise ValueError(f"batch_size={batch_size} is no multiple of multiple={multiple}.")
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
-    if augment_on == "accelerator" and not (augment is None or isinstance(augment, Augment)):
-        raise ValueError(f"augment_on='accelerator' needs an Augment, got {augment!r}: other functions run on the processor.")
-    varied = choose_device(augment_on) == "accelerator" and (augment is not None or mix is not None)
+    on_device = None
+    if choose_device(augment_on) == "accelerator" and (augment is not None or mix is not None):
+        if augment is None or isinstance(augment, Augment):
+            on_device = OnDevice(augment, mix)
+        elif augment_on == "accelerator":
+            raise ValueError(f"augment_on='accelerator' needs an Augment, got {augment!r}: functions run on the processor.")
     if mix is not None and target is None:
         raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
     labels, known = _labels(samples, target), _known(samples, target)
@@ -130,7 +133,7 @@ def make_dataset(
         batch_size=batch_size,
         augment=augment,
         mix=mix,
-        on_device=OnDevice(augment, mix) if varied else None,
+        on_device=on_device,
         shuffle=shuffle,
         probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
         drop_remainder=drop_remainder,
