@@ -89,7 +89,8 @@ def _run(options: argparse.Namespace) -> None:
     validation = split.apply(samples)["validation"]
     groups = group_samples(validation).tolist()
     for seed in options.seeds:
-        for arm in dict.fromkeys(options.arms if options.no_baseline else [BASELINE, *options.arms]):
+        others = [arm for arm in dict.fromkeys(options.arms) if arm != BASELINE]
+        for arm in others if options.no_baseline else [BASELINE, *others]:
             file = options.output / f"{arm}-{seed}.json"
             if not file.is_file():
                 print(f"{arm}, seed {seed}", flush=True)

@@ -10,9 +10,11 @@ from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, w
 with strong augmentation, then at 192 with less, then with frames and mixed photographs. The preset has the mean of the last
 two stages' weights: the one outlines best what is cropped, the other what is not. It is scored on both test parts. `all` makes
 `unet`, then `hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder
-under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. The card's
-figures come from photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half
-precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
+under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. `--onwards`
+trains the hybrid that is installed on, in one more stage (`ONWARDS`); `--train-only` leaves the writing to another call, where
+TensorFlow is. The card's figures come from photographs that neither trained nor chose anything, by the preset as it is
+delivered: weights in half precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and
+`dermaseg[export]`).
 """
 
 import argparse
@@ -61,7 +63,8 @@ ONWARDS: Mapping[str, Any] = {
     "weight_decay": 1e-2,
     "ema": 0.999,
 }
-"""Settings by which `--onwards` trains the installed hybrid on: hours of a processor, minutes of an accelerator."""
+"""Settings by which `--onwards` trains the installed hybrid on, for an accelerator."""
+BEFORE = "stages-before.json"
 AVERAGED = {"hybrid": 2}
 """The mean of how many stages, the last ones, is the preset, instead of the last stage alone."""
 BUILDERS = {"unet": "build_unet", "hybrid": "build_hybrid"}
@@ -117,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             both = Samples.concatenate([ham, isic])
             if options.onwards:
                 settings = {**ONWARDS, "minutes": options.minutes, "seed": options.seed}
+                _remember(folder / BEFORE)
                 runs = [_run("hybrid", both, folder / "stage", split=split, start=NAMES["hybrid"], **settings)]
             else:
                 start = _finished_unet(options.output) or NAMES["unet"]
@@ -149,6 +153,13 @@ def _trained(
         runs.append(mean)
     recalibrate(runs[-1])
     return runs
+
+
+def _remember(path: Path) -> None:
+    """Write by which stages the installed hybrid was made, before a new one takes its place."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, find_preset(NAMES["hybrid"]).card["stages"])
 
 
 def _run(
@@ -201,6 +212,7 @@ def write_preset(name: str, runs: Sequence[RunFolder], tables: Tables, folder: P
         "stages": stages,
         "versions": {key: saved["versions"][key] for key in VERSIONS if key in saved["versions"]},
         "command": f"python -m benchmarks.train_presets {name} --ham10000 DIR --isic2018 DIR --output FOLDER"
+        + (" --onwards" if (run.path.parent / BEFORE).is_file() else "")
         + (f" --seed {seed}" if seed else ""),
         "intended_use": "Research, teaching, and a start for training on own photographs of single pigmented skin lesions.",
         "limits": f"Not a medical device. Trained on square crops of dermoscopic photographs, at {_sizes(stages)} pixels, of "
@@ -232,15 +244,9 @@ def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     starts = [read_json(run.settings)["start"] for run in trained]
     first = None if starts[0] is None else NAMES["unet"]
     named = [first, *(f"stage {number}" for number in range(1, len(trained)))]
-    if starts[0] == NAMES["hybrid"]:  # trained on: what the preset before was made by comes first
-        before = find_preset(NAMES["hybrid"]).card
-        return [
-            *before["stages"],
-            {
-                "start": f"the preset of dermaseg {before['versions']['dermaseg']}",
-                "settings": read_json(trained[0].settings)["settings"],
-            },
-        ]
+    before = runs[-1].path.parent / BEFORE
+    if before.is_file():
+        return [*read_json(before), {"start": "the stages before", "settings": read_json(trained[0].settings)["settings"]}]
     stages: list[dict[str, Any]] = [
         {"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, trained, strict=True)
     ]

@@ -142,12 +142,14 @@ def resume(
         The run folder.
 
     Raises:
-        DataError: If the folder holds no run, or the photographs of its split are not all there.
+        DataError: If the folder holds no run, the photographs of its split are not all there, or the run needs another backend.
     """
     run = RunFolder.open(output)
     saved = read_json(run.settings)
     task = get_task(saved["task"])
-    plan = Settings(**saved["settings"])
+    plan = Settings(**{"augment_on": "processor", **saved["settings"]})  # as it was before there was a choice
+    if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
+        raise DataError(f"{run.path}: JAX varies its photographs. Go on with it by KERAS_BACKEND=jax.")
     samples = load_samples(run, data)
     return fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
 

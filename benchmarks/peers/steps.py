@@ -17,11 +17,10 @@ groups stay in `rounds/`; the same command goes on where it was stopped (delete 
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -105,13 +104,11 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
                 failed[one.name] = f"not run: {reason}"
             else:
                 chosen.append(one)
-        for one, process in zip(
-            chosen, _all(options, chosen, functools.partial(_start, size=size, options=options)), strict=True
-        ):
+        for one, process in zip(chosen, _start_all(chosen, size, options, stack), strict=True):
             if isinstance(process, Failed):
                 failed[one.name] = str(process)
             else:
-                alive[one.name] = stack.enter_context(process)
+                alive[one.name] = process
                 facts[one.name] = process.facts
         for mode, batch in cases:
             names = [one.name for one in group if one.name in alive and mode in one.modes]
@@ -129,17 +126,20 @@ def _measure_group(name: str, group: Sequence[Contestant], options: argparse.Nam
     }
 
 
-def _all(options: argparse.Namespace, values: Sequence[Any], do: Callable[[Any], Any]) -> list[Any]:
-    """Do something with each value: at once where a card is measured, whose host has cores enough, else by turns."""
-    with ThreadPoolExecutor(max(1, len(values)) if options.device == "cuda" else 1) as pool:
-        return list(pool.map(do, values))
+def _start_all(
+    chosen: Sequence[Contestant], size: tuple[int, int], options: argparse.Namespace, stack: ExitStack
+) -> list[Process | Failed]:
+    """Start processes that end with the stack: at once where a card is measured, whose host has cores enough, else by turns."""
 
+    def start(one: Contestant) -> Process | Failed:
+        try:
+            process = Process(one, size, threads=options.threads, limit_s=options.limit_s, device=options.device)
+        except Failed as error:
+            return error
+        return stack.enter_context(process)
 
-def _start(one: Contestant, size: tuple[int, int], options: argparse.Namespace) -> Process | Failed:
-    try:
-        return Process(one, size, threads=options.threads, limit_s=options.limit_s, device=options.device)
-    except Failed as error:
-        return error
+    with ThreadPoolExecutor(max(1, len(chosen)) if options.device == "cuda" else 1) as pool:
+        return list(pool.map(start, chosen))
 
 
 def _excluded(one: Contestant, options: argparse.Namespace) -> str:
@@ -171,12 +171,9 @@ def _measure_case(
             processes.pop(name).stop()
             return {}
 
-    def begin(name: str) -> dict[str, Any]:
+    for name in list(processes):  # by turns: kernels are chosen by their times, on a card too
         ask(name, "restart")
-        return ask(name, mode, batch=batch, steps=0) if name in processes else {}
-
-    names = list(processes)
-    for name, first in zip(names, _all(options, names, begin), strict=True):
+        first = ask(name, mode, batch=batch, steps=0) if name in processes else {}
         trial = ask(name, mode, batch=batch, steps=1) if first else {}
         if trial:
             steps = max(1, min(200, math.ceil(options.turn_s / trial["step_s"])))

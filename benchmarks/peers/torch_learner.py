@@ -49,31 +49,40 @@ class TorchLearner:
 
     def train(self, images: np.ndarray, masks: np.ndarray) -> float:
         """Make one step."""
+        return self._step(torch.from_numpy(images), torch.from_numpy(masks)).item()
+
+    def train_steps(self, images: np.ndarray, masks: np.ndarray, steps: int) -> None:
+        """Make several steps on the same pictures; on a card from pinned memory, and waiting for the last of them alone."""
+        if self._device.type == "cpu":
+            for _ in range(steps):
+                self.train(images, masks)
+        else:
+            pixels, true = (torch.from_numpy(values).pin_memory() for values in (images, masks))
+            losses = [self._step(pixels, true) for _ in range(steps)]
+            if losses:
+                losses[-1].item()
+
+    def _step(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         self.network.train()
+        labels = torch.from_numpy(labels_of(masks.numpy()))
         logits = self._logits(images)
         loss = torch.zeros((), device=self._device)
         if "mask" in logits:
-            true = torch.from_numpy(masks).to(self._device).permute(0, 3, 1, 2).float()
+            true = masks.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
             loss = loss + overlap_crossentropy(true, logits["mask"]).mean()
         if "label" in logits:
-            labels = torch.from_numpy(labels_of(masks)).to(self._device)
-            loss = loss + functional.cross_entropy(logits["label"], labels)
+            loss = loss + functional.cross_entropy(logits["label"], labels.to(self._device))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP_NORM)
         self._optimizer.step()
-        return loss.item()
-
-    def train_steps(self, images: np.ndarray, masks: np.ndarray, steps: int) -> None:
-        """Make several steps on the same pictures."""
-        for _ in range(steps):
-            self.train(images, masks)
+        return loss
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return probabilities: of the mask where there is one; the diagnosis is computed and fetched as well."""
         self.network.eval()
         with torch.inference_mode():
-            logits = self._logits(images)
+            logits = self._logits(torch.from_numpy(images))
             label = torch.softmax(logits["label"], dim=1).cpu().numpy() if "label" in logits else None
             if "mask" not in logits:
                 return label
@@ -99,9 +108,9 @@ class TorchLearner:
         """Return what PyTorch's allocator has handed out at most."""
         return torch.cuda.max_memory_allocated() / 1e6 if self._device.type == "cuda" else None
 
-    def _logits(self, images: np.ndarray) -> dict[str, torch.Tensor]:
+    def _logits(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         # A view: NumPy's height, width, channels is what PyTorch calls channels last.
-        pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        pixels = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         height, width = pixels.shape[2:]
         top, left = (-height % self._multiple) // 2, (-width % self._multiple) // 2
         below, right = -height % self._multiple - top, -width % self._multiple - left

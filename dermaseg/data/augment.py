@@ -17,7 +17,7 @@ from dermaseg.data.hair import draw_hair
 from dermaseg.data.light import LUMA, aperture_light, draw_aperture, draw_colour_matrices, draw_frame, draw_grain
 from dermaseg.data.movement import draw_matrices, move
 
-__all__ = ["AUGMENTATIONS", "FARTHEST", "HAIR_COLOUR", "SOME", "Augment"]
+__all__ = ["AUGMENTATIONS", "FARTHEST", "HAIR_COLOUR", "SOME", "Augment", "check_batch"]
 
 AUGMENTATIONS = ("none", "light", "medium", "strong", "frames")
 
@@ -180,12 +180,7 @@ class Augment:
             TypeError: If the images are not uint8.
             ValueError: If a shape does not fit.
         """
-        if images.dtype != np.uint8:
-            raise TypeError(f"images are {images.dtype}: augmentation works on uint8 pixels, before any scaling.")
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images have shape {images.shape}: (batch, height, width, 3) is needed.")
-        if masks is not None and masks.shape != (*images.shape[:3], 1):
-            raise ValueError(f"masks have shape {masks.shape}: {(*images.shape[:3], 1)} is needed.")
+        check_batch(images, masks)
         zooms, frames = self._frames(len(images), images.shape[1:3], rng)
         moves = self.dihedral or self.rotate_deg or self.scale or self.shift or self.shear_deg or self.elastic_px
         if moves or frames:
@@ -258,6 +253,16 @@ class Augment:
                 pixels += draw_grain(pixels.shape, rng.uniform(0, self.noise), rng)
             varied[index] = pixels.clip(0, 255, out=pixels)
         return varied
+
+
+def check_batch(images: np.ndarray, masks: np.ndarray | None) -> None:
+    """Raise `TypeError` or `ValueError` for what cannot be varied."""
+    if images.dtype != np.uint8:
+        raise TypeError(f"images are {images.dtype}: augmentation works on uint8 pixels, before any scaling.")
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images have shape {images.shape}: (batch, height, width, 3) is needed.")
+    if masks is not None and masks.shape != (*images.shape[:3], 1):
+        raise ValueError(f"masks have shape {masks.shape}: {(*images.shape[:3], 1)} is needed.")
 
 
 def _with_hair(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

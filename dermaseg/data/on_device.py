@@ -1,17 +1,18 @@
 """Vary and mix photographs where the network is trained: what `Augment` and `Mix` do, as one compiled function on JAX.
 
-A processor varies a few hundred photographs a second, and an accelerator learns from thousands. Here the processor only
-draws what shall change, a few numbers a photograph and its hairs; the accelerator computes the pixels.
+A core varies a few hundred photographs a second, and an accelerator may learn from more. Here the processor only draws what
+shall change, a few numbers a photograph; the accelerator computes the pixels.
 """
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from dermaseg.data.augment import FARTHEST, HAIR_COLOUR, SOME, Augment
+from dermaseg.data.augment import FARTHEST, HAIR_COLOUR, SOME, Augment, check_batch
 from dermaseg.data.factors import draw_factors
 from dermaseg.data.hair import draw_hair
 from dermaseg.data.light import Frame, draw_aperture, draw_colour_matrices, draw_frame
@@ -31,8 +32,8 @@ _HAIRS = 128  # drawings of hairs, each of which is used in four orientations
 def choose_device(name: str = "auto") -> str:
     """Return where photographs are varied, `"processor"` or `"accelerator"`.
 
-    `"auto"` takes the accelerator where Keras runs on JAX and has one. The two see the same kinds of change, but not the same
-    pixels for one seed.
+    `"auto"` takes the accelerator where Keras runs on JAX and has a GPU, unless several devices share each batch: one of them
+    would vary it for all. The two make the same kinds of change, but not the same pixels for one seed.
 
     Raises:
         ValueError: If `name` is none of `DEVICES`, or the accelerator is asked for and Keras does not run on JAX.
@@ -46,12 +47,15 @@ def choose_device(name: str = "auto") -> str:
         raise ValueError("augment_on='accelerator' needs Keras on JAX: set KERAS_BACKEND=jax, or leave it at 'auto'.")
     if name != "auto":
         return name
-    accelerated = on_jax and any(not device.startswith("cpu") for device in keras.distribution.list_devices())
-    return "accelerator" if accelerated else "processor"
+    card = on_jax and any(device.startswith("gpu") for device in keras.distribution.list_devices())
+    return "accelerator" if card and keras.distribution.distribution() is None else "processor"
 
 
 class OnDevice:
     """Vary a batch by `Augment`, then mix it by `Mix`, on JAX's default device.
+
+    Changes, their order and their chances are those on the processor. Hairs come from 128 drawings, the same in every training,
+    each in four orientations and any colour and density; grain is of JAX's own random numbers; a blur is a true Gaussian.
 
     Args:
         augment: What changes; None for nothing.
@@ -62,6 +66,7 @@ class OnDevice:
         self.augment = augment or Augment()
         self.mix = mix
         self._drawings: Any = None
+        self._drawing = threading.Lock()
 
     def __call__(
         self,
@@ -83,7 +88,12 @@ class OnDevice:
 
         Returns:
             Images and masks as arrays of JAX on its device, labels as NumPy arrays, of the types that `Mix` gives.
+
+        Raises:
+            TypeError: If the images are not uint8.
+            ValueError: If a shape does not fit.
         """
+        check_batch(images, masks)
         count, height, width, _ = images.shape
         drawn = self.draw(count, (height, width), rng)
         if self.mix is not None:
@@ -106,14 +116,15 @@ class OnDevice:
         return jax.jit(vary)
 
     def _hairs(self, height: int, width: int) -> Any:
-        """Return drawings of hairs, on the device: a hundred drawings a second would be the slowest part by far."""
+        """Return drawings of hairs, on the device: to draw them for each photograph would be most of the processor's work."""
         import jax
 
-        if self._drawings is None or self._drawings.shape[1:] != (height, width):
-            rng = np.random.default_rng(0)  # what a batch has of them is drawn by its own generator
-            drawings = [draw_hair((height, width), count=int(rng.integers(2, 13)), rng=rng) for _ in range(_HAIRS)]
-            self._drawings = jax.device_put(np.rint(255 * np.stack(drawings)).astype(np.uint8))
-        return self._drawings
+        with self._drawing:  # by one of the threads that read batches
+            if self._drawings is None or self._drawings.shape[1:] != (height, width):
+                rng = np.random.default_rng(0)  # what a batch has of them is drawn by its own generator
+                drawings = [draw_hair((height, width), count=int(rng.integers(2, 13)), rng=rng) for _ in range(_HAIRS)]
+                self._drawings = jax.device_put(np.rint(255 * np.stack(drawings)).astype(np.uint8))
+            return self._drawings
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Drawn:
         """Draw all that changes in a batch; what never does is left out, so that nothing is computed for it.

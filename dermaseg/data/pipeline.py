@@ -1,8 +1,8 @@
 """Feed samples to `keras.Model.fit`: the same batches as a `tf.data.Dataset` or as a `keras.utils.PyDataset`.
 
-What a batch holds is a pure function of `(seed, epoch, batch)`. Both kinds of data set only say which batch is next,
-so a run on JAX without TensorFlow sees the pixels that a run on TensorFlow sees, and a resumed run those that the
-interrupted one would have seen.
+What a batch holds is a pure function of `(seed, epoch, batch)`. Both kinds of data set only say which batch is next, so a
+resumed run sees the pixels that the interrupted one would have seen, and, where the processor varies photographs, a run on JAX
+without TensorFlow those of a run on TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,8 +74,8 @@ def make_dataset(
         augment: Called as `augment(images, masks, rng=rng)`, such as an `Augment`. None, as validation and test parts
             need it, changes no pixel.
         augment_on: One of `dermaseg.data.on_device.DEVICES`. `"accelerator"` lets JAX vary and mix the photographs on its
-            device, and batches are arrays of JAX there: it needs Keras on JAX, and an `Augment`. The changes are of the same
-            kinds as on the processor, their pixels are others.
+            device, and batches are arrays of JAX there: it needs Keras on JAX, an `Augment` and a target. The changes are of
+            the same kinds as on the processor, their pixels are others. `"auto"` keeps to the processor where it cannot.
         mix: Mixes photographs of a batch, with their masks and classes, after `augment`; labels are then the shares of the
             classes, `(batch, classes)`. With missing targets only photographs that have the same ones are mixed.
         one_hot: Labels are float32 `(batch, classes)` without mixing too: what the validation beside a mixed training needs.
@@ -112,12 +113,7 @@ def make_dataset(
         raise ValueError(f"batch_size={batch_size} is no multiple of multiple={multiple}.")
     if framework not in ("auto", "tensorflow", "pydataset"):
         raise ValueError(f"framework={framework!r}: 'auto', 'tensorflow' and 'pydataset' are known.")
-    on_device = None
-    if choose_device(augment_on) == "accelerator" and (augment is not None or mix is not None):
-        if augment is None or isinstance(augment, Augment):
-            on_device = OnDevice(augment, mix)
-        elif augment_on == "accelerator":
-            raise ValueError(f"augment_on='accelerator' needs an Augment, got {augment!r}: functions run on the processor.")
+    on_device = _on_device(augment, mix, augment_on, framework, target)
     if mix is not None and target is None:
         raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
     labels, known = _labels(samples, target), _known(samples, target)
@@ -168,6 +164,22 @@ def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target
         if masks is not None and mask is not None:
             masks[row, ..., 0] = mask
     return _arrange(images, masks, labels, known, target)
+
+
+def _on_device(
+    augment: Augmentation | None, mix: Mix | None, augment_on: str, framework: Framework, target: Target
+) -> OnDevice | None:
+    """Return what varies photographs on the accelerator, or None where the processor does, or nobody."""
+    if choose_device(augment_on) == "processor" or (augment is None and mix is None):
+        return None
+    if (augment is None or isinstance(augment, Augment)) and framework != "tensorflow" and target is not None:
+        return OnDevice(augment, mix)
+    if augment_on == "auto":
+        return None
+    raise ValueError(
+        "augment_on='accelerator' needs an Augment, a target, and a framework other than 'tensorflow'; "
+        f"got augment={augment!r}, target={target!r}, framework={framework!r}."
+    )
 
 
 @dataclass(frozen=True)
@@ -233,13 +245,12 @@ class _Batches:
 def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
     import tensorflow as tf
 
-    ahead = _Ahead(batches)
     epoch = initial_epoch - 1
 
     def content() -> Iterator[Any]:
         nonlocal epoch
         epoch += 1
-        this_epoch = epoch
+        this_epoch, ahead = epoch, _Ahead(batches)
         for batch in range(len(batches)):
             yield ahead.take(this_epoch, batch)
 
@@ -292,19 +303,31 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
 
 
 class _Ahead:
-    """Read batches in threads before they are asked for, so that the network does not wait for them."""
+    """Read batches in threads before they are asked for, so that the network does not wait for them.
+
+    It reads ahead while batches are taken in order; one that is asked for out of order is read alone.
+    """
 
     def __init__(self, batches: _Batches) -> None:
         self.batches = batches
         self.pool = ThreadPoolExecutor(_READERS)
+        self.lock = threading.Lock()
         self.waiting: dict[tuple[int, int], Future[Any]] = {}
+        self.next = (-1, -1)
 
     def take(self, epoch: int, batch: int) -> Any:
         """Return a batch, and begin to read those of its epoch that come after it."""
-        wanted = [(epoch, number) for number in range(batch, min(batch + 1 + _AHEAD, len(self.batches)))]
-        waiting = {key: self.waiting.get(key) or self.pool.submit(self.batches.read, *key) for key in wanted}
-        asked = waiting.pop(wanted[0])
-        self.waiting = waiting
+        with self.lock:
+            in_order = batch == 0 or (epoch, batch) == self.next
+            last = min(batch + 1 + _AHEAD, len(self.batches)) if in_order else batch + 1
+            wanted = [(epoch, number) for number in range(batch, last)]
+            for key in self.waiting.keys() - set(wanted):
+                self.waiting.pop(key).cancel()
+            for key in wanted:
+                if key not in self.waiting:
+                    self.waiting[key] = self.pool.submit(self.batches.read, *key)
+            asked = self.waiting.pop(wanted[0])
+            self.next = (epoch, batch + 1)
         return asked.result()
 
 
