@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["batch_shares", "replica_count", "undistributed"]
+__all__ = ["batch_shares", "host_share", "replica_count", "undistributed"]
 
 
 def batch_shares() -> int:
@@ -21,6 +21,20 @@ def batch_shares() -> int:
         return 1
     mesh = distribution.device_mesh
     return int(mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)])
+
+
+def host_share() -> tuple[int, int]:
+    """Return which share of each batch this process feeds, and of how many: (0, 1) unless `DataParallel` spans processes.
+
+    Keras on JAX takes from each process the rows of its own devices. `tf.distribute` deals them out by itself.
+    """
+    import keras
+
+    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dermaseg.data.on_device import choose_device
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
 from dermaseg.decisions import Decisions
-from dermaseg.distribution import batch_shares
+from dermaseg.distribution import batch_shares, host_share
 from dermaseg.errors import DataError
 from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
@@ -99,6 +99,8 @@ def train(
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
+    if plan.minutes is not None and host_share()[1] > 1:
+        raise ValueError("minutes: several processes would plan by their own clocks; give steps instead.")
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
     if start is not None:

@@ -24,6 +24,22 @@ def test_every_idea_changes_one_setting_that_exists():
         Settings(**{name: value for name, value in change.items() if name not in ("start", "size")})
 
 
+def test_arms_are_shared_out_among_processes(tmp_path, monkeypatch):
+    make_synthetic(tmp_path / "data", count=84, size=(48, 64), seed=3)
+    trained = []
+    monkeypatch.setattr(
+        classification_ideas, "_trained", lambda options, samples, split, arm, seed: trained.append((arm, seed))
+    )
+    monkeypatch.setattr(classification_ideas, "scores", lambda run, samples: {"labels": [], "probabilities": []})
+    monkeypatch.setattr(classification_ideas, "table", lambda output: "")
+    command = ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "ideas"), "--seeds", "0"]
+    classification_ideas.main([*command, "--no-baseline"])
+    assert [arm for arm, _ in trained] == [arm for arm in ARMS if arm != BASELINE]
+    trained.clear()
+    classification_ideas.main([*command, "--arms", "ema"])
+    assert trained == [(BASELINE, 0)]  # the other one is there already
+
+
 def result(arm, seed, right):
     """Three lesions of two classes; `right` of the first two photographs are named as they are."""
     probabilities = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])

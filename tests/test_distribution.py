@@ -4,12 +4,15 @@ import contextlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import types
 import warnings
 
 import pytest
+
+from dermaseg.data import Augment
 
 # Processes of their own: devices are set up before a backend starts.
 SCRIPT = """
@@ -33,6 +36,11 @@ elif kind == "parallel":
     devices = keras.distribution.list_devices()
     assert len(devices) == 2, devices
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+elif kind == "hosts":
+    import jax
+    jax.distributed.initialize(sys.argv[4], num_processes=2, process_id=int(sys.argv[5]))
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    assert (jax.local_device_count(), jax.device_count()) == (1, 2)
 model = {"filters": [8, 16], "dropout": 0.0}
 with scope:
     settings = {"size": 32, "steps": 8, "batch_size": 4, "precision": "float32", "augment": "none"}
@@ -61,6 +69,23 @@ def history(kind, *, backend, task="hybrid", count=28):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return figures_of(done.stdout)
+
+
+def histories_of_two_hosts(task, count):
+    """Two processes, each with a device of its own, as two machines would be."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", SCRIPT, "hosts", task, str(count), address]
+    processes = [
+        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for number in range(2)
+    ]
+    said = [process.communicate(timeout=600) for process in processes]
+    for process, (_, errors) in zip(processes, said, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return [figures_of(shown) for shown, _ in said]
 
 
 def figures_of(shown):
@@ -105,6 +130,50 @@ def test_data_parallel_devices_share_any_number_of_validation_photographs(task, 
     # The hybrid averages its outputs' losses over batches, of 4 and 3 photographs on one device, and of 4 and 4 places on two.
     assert_alike(several, one, tolerance=0.02 if task == "hybrid" else 1e-4)
     assert several[-1].keys() >= {"val_loss"}
+
+
+@on_jax
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "count"), [("segment", 37), ("hybrid", 28)])
+def test_two_hosts_train_as_one_device(task, count):
+    first, second = histories_of_two_hosts(task, count)
+    assert first == second
+    assert_alike(first, history("one", backend="jax", task=task, count=count), tolerance=0.02 if task == "hybrid" else 1e-4)
+
+
+def test_hosts_read_their_own_rows(tmp_path, monkeypatch):
+    import numpy as np
+
+    from dermaseg.data import make_dataset, make_synthetic, pipeline
+
+    samples = make_synthetic(tmp_path, count=11, size=(24, 24))
+
+    def batches(share, **more):
+        monkeypatch.setattr(pipeline, "host_share", lambda: share)
+        how = {"size": 16, "batch_size": 4, "target": "label", "shuffle": True, "framework": "pydataset", "multiple": 2}
+        return list(make_dataset(samples, **{**how, **more}))
+
+    whole, first, second = batches((0, 1)), batches((0, 2)), batches((1, 2))
+    assert len(whole) == len(first) == len(second) == 3
+    for one, *halves in zip(whole, first, second, strict=True):
+        for array, *parts in zip(one, *halves, strict=True):
+            np.testing.assert_array_equal(array, np.concatenate(parts))
+    with pytest.raises(ValueError, match="2 processes share each batch: multiple=1"):
+        batches((0, 2), multiple=1)
+    varied = [batches((number, 2), augment=Augment.light(), drop_remainder=True)[0][0] for number in range(2)]
+    assert len(varied[0]) == len(varied[1]) == 2
+
+
+def test_hosts_plan_no_minutes(tmp_path, monkeypatch):
+    from dermaseg import training
+    from dermaseg.data import make_synthetic
+
+    monkeypatch.setattr(training, "host_share", lambda: (0, 2))
+    samples = make_synthetic(tmp_path / "data", count=28, size=(48, 64))
+    small = {"size": 32, "batch_size": 4, "model": {"filters": (8, 16)}}
+    with pytest.raises(ValueError, match="several processes would plan by their own clocks; give steps"):
+        training.train("segment", samples, tmp_path / "run", minutes=1, **small)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_is_shared_equally_or_refused(monkeypatch):

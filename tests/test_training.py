@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import callbacks, fitting, pace, run_data, runs
-from dermaseg.data import Split, read_samples
+from dermaseg.data import Split, make_dataset, read_samples
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run
@@ -139,6 +139,43 @@ def test_resuming_a_finished_run_changes_nothing(finished):
     before = finished.model.read_bytes()
     resume(finished.path)
     assert finished.model.read_bytes() == before
+
+
+def test_a_run_from_before_there_was_a_choice_goes_on_with_the_processor(interrupted, monkeypatch):
+    saved = runs.read_json(interrupted / "settings.json")
+    assert saved["settings"].pop("augment_on") == "processor"
+    runs.write_json(interrupted / "settings.json", saved)
+    plans = []
+    monkeypatch.setattr("dermaseg.training.fit", lambda task, plan, *_, **__: plans.append(plan))
+    resume(interrupted)
+    assert plans[0].augment_on == "processor"
+
+
+def test_a_run_that_jax_varies_needs_jax(interrupted, monkeypatch):
+    saved = runs.read_json(interrupted / "settings.json")
+    saved["settings"]["augment_on"] = "accelerator"
+    runs.write_json(interrupted / "settings.json", saved)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    with pytest.raises(DataError, match=r"interrupted: JAX varies its photographs\. Go on with it by KERAS_BACKEND=jax"):
+        resume(interrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] != "jax", reason="the accelerator is JAX's")
+def test_a_training_on_the_accelerator_is_planned_repeats_and_goes_on(data, tmp_path, monkeypatch):
+    how = {**TINY, "augment": "frames", "mix": "mixup", "augment_on": "accelerator", "ema": 0.9, "minutes": 5}
+    made = []
+    monkeypatch.setattr(
+        fitting, "make_dataset", lambda *args, **options: made.append(options) or make_dataset(*args, **options)
+    )
+    whole = train("segment", data, tmp_path / "whole", **how)
+    assert runs.read_json(whole.settings)["settings"]["augment_on"] == "accelerator"
+    assert [options["augment_on"] for options in made if "augment_on" in options] == ["accelerator"] * 2  # rehearsed first
+    with pytest.raises(KeyboardInterrupt):
+        train("segment", data, tmp_path / "stopped", callbacks=[StopAfter(1)], **how)
+    again = resume(tmp_path / "stopped")
+    first, second = (np.genfromtxt(run.history, delimiter=",", names=True) for run in (whole, again))
+    np.testing.assert_allclose(second["loss"], first["loss"], rtol=1e-3)
 
 
 def test_a_torn_checkpoint_costs_one_epoch(interrupted):

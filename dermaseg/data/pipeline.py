@@ -25,6 +25,7 @@ from dermaseg.data.cache import Masks, PixelCache, decode_all
 from dermaseg.data.mix import Mix
 from dermaseg.data.on_device import OnDevice, choose_device
 from dermaseg.data.samples import Samples
+from dermaseg.distribution import host_share
 from dermaseg.errors import DataError
 
 __all__ = ["load_arrays", "make_dataset"]
@@ -116,6 +117,9 @@ def make_dataset(
     on_device = _on_device(augment, mix, augment_on, framework, target)
     if mix is not None and target is None:
         raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
+    share = host_share()
+    if share[1] > 1 and not (drop_remainder or multiple % share[1] == 0):
+        raise ValueError(f"{share[1]} processes share each batch: multiple={multiple} must be a multiple of {share[1]}.")
     labels, known = _labels(samples, target), _known(samples, target)
     if labels is not None and (one_hot or mix is not None):
         labels = np.eye(samples.num_classes, dtype=np.float32)[labels]
@@ -134,6 +138,7 @@ def make_dataset(
         probabilities=_probabilities(weights, len(samples), shuffle=shuffle),
         drop_remainder=drop_remainder,
         filling=0 if drop_remainder else -len(samples) % multiple,
+        share=share,
         seed=seed,
     )
     if framework == "tensorflow" or (framework == "auto" and _keras_runs_on_tensorflow()):
@@ -199,6 +204,7 @@ class _Batches:
     probabilities: np.ndarray | None
     drop_remainder: bool
     filling: int
+    share: tuple[int, int]
     seed: int
 
     def __len__(self) -> int:
@@ -223,10 +229,18 @@ class _Batches:
         true = len(positions)
         if self.filling and batch == len(self) - 1:
             positions = np.append(positions, np.repeat(positions[-1:], self.filling))
+        weights = None
+        if self.filling:
+            weights = np.full(len(positions), 1 + self.filling / self.count, np.float32)
+            weights[true:] = 0
+        number, hosts = self.share
+        own = slice(number * len(positions) // hosts, (number + 1) * len(positions) // hosts)
+        positions, weights = positions[own], None if weights is None else weights[own]
         images, masks = self.cache.read(positions)
         labels = None if self.labels is None else self.labels[positions]
         known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
-        rng = np.random.default_rng((self.seed, epoch, batch + 1))  # the order took 0 in the batch's place
+        # The order took 0 in the batch's place; several processes vary their shares each by numbers of its own.
+        rng = np.random.default_rng((self.seed, epoch, batch + 1, number) if hosts > 1 else (self.seed, epoch, batch + 1))
         kinds = None if known is None else known["mask"] + 2 * known["label"]
         if self.on_device is not None:
             images, masks, labels = self.on_device(images, masks, labels, kinds=kinds, rng=rng)
@@ -235,10 +249,6 @@ class _Batches:
                 images, masks = self.augment(images, masks, rng=rng)
             if self.mix is not None:
                 images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
-        weights = None
-        if self.filling:
-            weights = np.full(len(positions), 1 + self.filling / self.count, np.float32)
-            weights[true:] = 0
         return _arrange(images, masks, labels, known, self.target, weights)
 
 

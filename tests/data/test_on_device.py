@@ -1,12 +1,16 @@
 """Photographs varied on the accelerator change as those that the processor varies."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
 
 from dermaseg.data import augment as augment_module
+from dermaseg.data import on_device
 from dermaseg.data.augment import AUGMENTATIONS, Augment
-from dermaseg.data.light import aperture_light, draw_aperture, draw_frame
+from dermaseg.data.hair import draw_hair
+from dermaseg.data.light import aperture_light, draw_frame
 from dermaseg.data.mix import Mix
 from dermaseg.data.movement import draw_displacements, draw_matrices, move
 from dermaseg.data.on_device import OnDevice, choose_device
@@ -35,6 +39,9 @@ def test_auto_is_the_processor_where_jax_has_no_accelerator(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
     assert (choose_device(), choose_device("processor")) == ("accelerator", "processor")
+    with monkeypatch.context() as several:
+        several.setattr(keras.distribution, "distribution", lambda: "of batches")
+        assert (choose_device(), choose_device("accelerator")) == ("processor", "accelerator")
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     assert choose_device() == "processor"
     with pytest.raises(ValueError, match="KERAS_BACKEND=jax"):
@@ -93,7 +100,7 @@ class TestOnJax:
         assert (difference > 3).mean() < 2e-3
         assert (covered != outlines).mean() < 2e-3
 
-    def test_colours_are_those_of_the_processor(self, batch, monkeypatch):
+    def test_colours_are_those_of_the_processor(self, batch):
         images, _ = batch
         # Without movement, hair, blur and chances both draw the same numbers in the same order.
         varying = Augment(saturation=0.3, hue_deg=6, brightness=0.2, channel_gain=0.1, contrast=0.3)
@@ -127,9 +134,6 @@ class TestOnJax:
             assert np.abs(varied[row] - np.floor(expected.clip(0, 255) + 0.5)).max() <= 1
             # Rounding may turn a pixel at half light to either side.
             assert (moved[row] != (light >= 0.5)).mean() < 0.01
-        radius, softness = draw_aperture(rng())
-        assert 0.95 <= radius <= 1.3
-        assert 0.03 <= softness <= 0.4
         assert (moved.mean(axis=(1, 2, 3)) < 1).mean() > 0.8
 
     def test_chances_are_as_asked(self):
@@ -147,6 +151,42 @@ class TestOnJax:
         deviations = grain.std(axis=(1, 2, 3))
         assert 12 < deviations.max() <= 21
         assert abs(grain.mean()) < 0.2
+
+    def test_hairs_are_drawn_once_and_lie_over_photographs(self, batch, monkeypatch):
+        images, masks = batch
+        drawings = []
+
+        def draw(*arguments, **how):
+            drawings.append(draw_hair(*arguments, **how))
+            return drawings[-1]
+
+        monkeypatch.setattr(on_device, "draw_hair", draw)
+        augment = OnDevice(Augment(hair=0.7))
+        with ThreadPoolExecutor(4) as pool:  # as batches are read
+            (varied, same), *_ = pool.map(lambda seed: arrays(augment(images, masks, rng=rng(seed))[:2]), (3, 4, 5, 6))
+        assert len(drawings) == on_device._HAIRS
+        np.testing.assert_array_equal(same, masks)
+        drawn = augment.draw(len(images), images.shape[1:3], rng(3))
+        bare = drawn["hair_density"] == 0
+        assert 0 < bare.sum() < len(images)
+        np.testing.assert_array_equal(varied[bare], images[bare])
+        for row in np.flatnonzero(~bare):
+            coverage = drawings[drawn["hair_numbers"][row]]
+            upside_down, mirrored = drawn["hair_mirrored"][row]
+            coverage = coverage[:: -1 if upside_down else 1, :: -1 if mirrored else 1, None] * drawn["hair_density"][row]
+            expected = images[row] + (drawn["hair_colours"][row] - images[row]) * coverage
+            assert np.abs(varied[row] - expected).max() < 1.6  # drawings are kept in 8 bits
+        red, green, blue = drawn["hair_colours"].T
+        assert (red > green).all()
+        assert (green > blue).all()
+        assert red.max() <= 70
+
+    def test_what_cannot_be_varied_is_refused_as_on_the_processor(self, batch):
+        images, masks = batch
+        for wrong, error in (((images / 255, masks), TypeError), ((images, masks[:, :9]), ValueError)):
+            for augment in (Augment.light(), OnDevice(Augment.light())):
+                with pytest.raises(error):
+                    augment(*wrong, rng=rng())
 
     def test_blur_is_gaussian(self):
         from scipy import ndimage
@@ -179,7 +219,7 @@ class TestOnJax:
         np.testing.assert_allclose(mixed[1], expected[1], atol=1e-6)
         np.testing.assert_array_equal(mixed[2], expected[2])
 
-    def test_a_data_set_of_jax_repeats_and_learns(self, tmp_path):
+    def test_a_data_set_of_jax_repeats(self, tmp_path):
         import jax
 
         samples = make_synthetic(tmp_path, count=10, size=(40, 40))
@@ -194,8 +234,21 @@ class TestOnJax:
             np.testing.assert_array_equal(images, same)
             np.testing.assert_array_equal(masks, alike)
         assert (np.asarray(first[0][0]) != np.asarray(batches(initial_epoch=1)[0][0])).any()
-        with pytest.raises(ValueError, match="needs an Augment"):
-            make_dataset(samples, augment=lambda images, masks, rng: (images, masks), augment_on="accelerator", **how)
+
+    def test_only_augment_with_targets_goes_to_the_accelerator(self, tmp_path, monkeypatch):
+        samples = make_synthetic(tmp_path, count=4, size=(40, 40))
+
+        def same(images, masks, rng):
+            return images, masks
+
+        others = ({"augment": same}, {"augment": Augment.light(), "target": None, "framework": "pydataset"})
+        for other in others:
+            with pytest.raises(ValueError, match="needs an Augment, a target, and a framework"):
+                make_dataset(samples, size=32, batch_size=4, augment_on="accelerator", **other)
+        monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+        for other in others:
+            (batch,) = make_dataset(samples, size=32, batch_size=4, augment_on="auto", **other)
+            assert isinstance(batch if "target" in other else batch[0], np.ndarray)
 
 
 def colours_as_they_are(count):
