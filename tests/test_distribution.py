@@ -39,7 +39,7 @@ elif kind == "parallel":
 elif kind == "hosts":
     import jax
     jax.distributed.initialize(sys.argv[4], num_processes=2, process_id=int(sys.argv[5]))
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
     assert (jax.local_device_count(), jax.device_count()) == (1, 2)
 model = {"filters": [8, 16], "dropout": 0.0}
 with scope:
