@@ -11,7 +11,7 @@ import numpy as np
 from dermaseg.data import group_samples, make_dataset
 from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_decisions
-from dermaseg.distribution import replica_count
+from dermaseg.distribution import replica_count, undistributed
 from dermaseg.prediction.outputs import named_outputs
 from dermaseg.tasks import Settings, Task, prior_factors
 
@@ -39,6 +39,18 @@ def decide(
     Returns:
         Temperature, thresholds, conformal sets and levels of doubt, as far as the task has them.
     """
+    with undistributed():  # the last batch may be of any size, and every process reads all
+        return _decide(model, task, plan, train_part, validation_part, common)
+
+
+def _decide(
+    model: keras.Model,
+    task: Task,
+    plan: Settings,
+    train_part: Samples,
+    validation_part: Samples,
+    common: Mapping[str, Any],
+) -> Decisions:
     found: dict[str, Any] = {}
     labelled = validation_part.with_labels()
     if task.target != "mask" and len(labelled):

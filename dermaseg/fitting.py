@@ -21,7 +21,7 @@ from dermaseg.data.augment import Augment
 from dermaseg.data.mix import Mix
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
-from dermaseg.distribution import batch_shares, replica_count, undistributed
+from dermaseg.distribution import batch_shares, replica_count
 from dermaseg.errors import DermasegError
 from dermaseg.models.inception_resnet import has_base
 from dermaseg.optimizers import planned_adamw
@@ -127,8 +127,7 @@ def _fit(
             )
     model = _best_model(task, plan, train_part, run, checkpoint)
     card = _card(task, plan, train_part, run, checkpoint)
-    with undistributed():  # the last batch may be of any size
-        card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
+    card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
     write_json(run.model_card, card)
     save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
     # Last, for it says that the run is finished.

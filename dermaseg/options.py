@@ -37,7 +37,7 @@ SETTINGS = {
     "weight_decay": "weight decay of AdamW",
     "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
-    "augment_on": "where they are varied and mixed; auto takes the accelerator where Keras runs on JAX and has one",
+    "augment_on": "where they are varied and mixed; auto takes the accelerator where Keras runs on JAX with one GPU",
     "mix": "how training photographs are mixed with each other, and their masks and classes with them",
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",

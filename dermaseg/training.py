@@ -28,7 +28,7 @@ from dermaseg.run_data import draw_split, learning_parts, load_samples, with_abs
 from dermaseg.runs import RunFolder, read_json, versions, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
-from dermaseg.transfer import warn_of_lent_knowledge
+from dermaseg.transfer import head_comes_first, warn_of_lent_knowledge
 
 __all__ = ["average_runs", "recalibrate", "resume", "train"]
 
@@ -99,8 +99,7 @@ def train(
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
-    if plan.minutes is not None and host_share()[1] > 1:
-        raise ValueError("minutes: several processes would plan by their own clocks; give steps instead.")
+    _check_hosts(plan)
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
     if start is not None:
@@ -123,6 +122,18 @@ def train(
         },
     )
     return fit(chosen, plan, samples, parts, run, model=model, callbacks=callbacks or [], on_decode=on_decode)
+
+
+def _check_hosts(plan: Settings) -> None:
+    """Refuse what several processes that share each batch can't do."""
+    if host_share()[1] == 1:
+        return
+    if plan.minutes is not None:
+        raise ValueError("minutes: several processes would plan by their own clocks; give steps instead.")
+    if head_comes_first(plan):
+        raise ValueError("head_epochs: several processes can't train the head first; set head_epochs=0.")
+    if keras.distribution.distribution().auto_shard_dataset:
+        raise ValueError("several processes feed their own rows: set DataParallel(auto_shard_dataset=False).")
 
 
 def resume(
@@ -150,8 +161,13 @@ def resume(
     saved = read_json(run.settings)
     task = get_task(saved["task"])
     plan = Settings(**{"augment_on": "processor", **saved["settings"]})  # as it was before there was a choice
-    if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
-        raise DataError(f"{run.path}: JAX varies its photographs. Go on with it by KERAS_BACKEND=jax.")
+    if not run.model.is_file():
+        if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
+            raise DataError(f"{run.path}: JAX varies its photographs. Go on with it by KERAS_BACKEND=jax.")
+        if host_share()[1] > 1:
+            raise DataError(
+                f"{run.path}: of several processes each may have stopped elsewhere. Go on with it in one, or train anew."
+            )
     samples = load_samples(run, data)
     return fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
 

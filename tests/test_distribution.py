@@ -12,11 +12,9 @@ import warnings
 
 import pytest
 
-from dermaseg.data import Augment
-
 # Processes of their own: devices are set up before a backend starts.
 SCRIPT = """
-import contextlib, csv, json, os, sys, tempfile
+import contextlib, csv, hashlib, json, os, sys, tempfile
 kind = sys.argv[1]
 if kind == "mirrored":
     import tensorflow as tf
@@ -48,6 +46,9 @@ with scope:
 assert len(Split.load(run.split).apply(samples)["validation"]) % 2 == count % 2
 with open(run.history, newline="") as file:
     print("figures", json.dumps(list(csv.DictReader(file))))
+keras.distribution.set_distribution(None)
+weights = keras.saving.load_model(run.model, compile=False).get_weights()
+print("weights", hashlib.sha256(b"".join(values.tobytes() for values in weights)).hexdigest())
 """
 
 
@@ -71,21 +72,30 @@ def history(kind, *, backend, task="hybrid", count=28):
     return figures_of(done.stdout)
 
 
-def histories_of_two_hosts(task, count):
+def figures_of_two_hosts(task, count, folder):
     """Two processes, each with a device of its own, as two machines would be."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", SCRIPT, "hosts", task, str(count), address]
-    processes = [
-        subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-        for number in range(2)
-    ]
-    said = [process.communicate(timeout=600) for process in processes]
-    for process, (_, errors) in zip(processes, said, strict=True):
-        assert process.returncode == 0, errors[-3000:]
-    return [figures_of(shown) for shown, _ in said]
+    said = [folder / f"host-{number}.txt" for number in range(2)]
+    processes = []
+    try:
+        for number, file in enumerate(said):
+            with file.open("w") as output:
+                started = subprocess.Popen([*command, str(number)], stdout=output, stderr=subprocess.STDOUT, env=environment)
+            processes.append(started)
+        for process, file in zip(processes, said, strict=True):
+            assert process.wait(timeout=600) == 0, file.read_text()[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(figures_of(file.read_text()), digest_of(file.read_text())) for file in said]
+
+
+def digest_of(shown):
+    return next(line for line in shown.splitlines() if line.startswith("weights "))
 
 
 def figures_of(shown):
@@ -135,10 +145,10 @@ def test_data_parallel_devices_share_any_number_of_validation_photographs(task, 
 @on_jax
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "count"), [("segment", 37), ("hybrid", 28)])
-def test_two_hosts_train_as_one_device(task, count):
-    first, second = histories_of_two_hosts(task, count)
-    assert first == second
-    assert_alike(first, history("one", backend="jax", task=task, count=count), tolerance=0.02 if task == "hybrid" else 1e-4)
+def test_two_hosts_train_as_one_device(task, count, tmp_path):
+    (figures, weights), other = figures_of_two_hosts(task, count, tmp_path)
+    assert (figures, weights) == other
+    assert_alike(figures, history("one", backend="jax", task=task, count=count), tolerance=0.02 if task == "hybrid" else 1e-4)
 
 
 def test_hosts_read_their_own_rows(tmp_path, monkeypatch):
@@ -160,19 +170,39 @@ def test_hosts_read_their_own_rows(tmp_path, monkeypatch):
             np.testing.assert_array_equal(array, np.concatenate(parts))
     with pytest.raises(ValueError, match="2 processes share each batch: multiple=1"):
         batches((0, 2), multiple=1)
-    varied = [batches((number, 2), augment=Augment.light(), drop_remainder=True)[0][0] for number in range(2)]
-    assert len(varied[0]) == len(varied[1]) == 2
+    for wrong in ({"batch_size": 5, "multiple": 1, "drop_remainder": True}, {"framework": "tensorflow"}):
+        with pytest.raises(ValueError, match="2 processes share each batch"):
+            batches((0, 2), **wrong)
+    drawn = []
+
+    def varied(images, masks, *, rng):
+        drawn.append(rng.random())
+        return images, masks
+
+    for number in range(2):
+        batches((number, 2), augment=varied)
+    assert len(set(drawn)) == 6  # no process repeats what another draws
 
 
-def test_hosts_plan_no_minutes(tmp_path, monkeypatch):
+def test_hosts_are_told_what_they_cannot_do_before_anything_is_written(tmp_path, monkeypatch):
+    import keras
+
     from dermaseg import training
     from dermaseg.data import make_synthetic
 
     monkeypatch.setattr(training, "host_share", lambda: (0, 2))
+    monkeypatch.setattr(
+        keras.distribution, "distribution", lambda: types.SimpleNamespace(auto_shard_dataset=True, device_mesh=None)
+    )
     samples = make_synthetic(tmp_path / "data", count=28, size=(48, 64))
-    small = {"size": 32, "batch_size": 4, "model": {"filters": (8, 16)}}
-    with pytest.raises(ValueError, match="several processes would plan by their own clocks; give steps"):
-        training.train("segment", samples, tmp_path / "run", minutes=1, **small)
+    small = {"size": 32, "batch_size": 4, "steps": 4, "model": {"filters": (8, 16)}}
+    for more, remedy in (
+        ({"minutes": 1}, "give steps"),
+        ({"head_epochs": 2}, "head_epochs=0"),
+        ({}, "auto_shard_dataset=False"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            training.train("segment", samples, tmp_path / "run", **{**small, **more})
     assert not (tmp_path / "run").exists()
 
 

@@ -151,12 +151,20 @@ def test_a_run_from_before_there_was_a_choice_goes_on_with_the_processor(interru
     assert plans[0].augment_on == "processor"
 
 
-def test_a_run_that_jax_varies_needs_jax(interrupted, monkeypatch):
+def test_a_run_that_jax_varies_needs_jax_until_it_is_finished(interrupted, monkeypatch):
     saved = runs.read_json(interrupted / "settings.json")
     saved["settings"]["augment_on"] = "accelerator"
     runs.write_json(interrupted / "settings.json", saved)
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     with pytest.raises(DataError, match=r"interrupted: JAX varies its photographs\. Go on with it by KERAS_BACKEND=jax"):
+        resume(interrupted)
+    (interrupted / "model.keras").touch()
+    assert resume(interrupted).path == interrupted
+
+
+def test_one_of_several_processes_goes_on_with_nothing(interrupted, monkeypatch):
+    monkeypatch.setattr("dermaseg.training.host_share", lambda: (1, 2))
+    with pytest.raises(DataError, match="of several processes each may have stopped elsewhere"):
         resume(interrupted)
 
 

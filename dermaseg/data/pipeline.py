@@ -1,8 +1,8 @@
 """Feed samples to `keras.Model.fit`: the same batches as a `tf.data.Dataset` or as a `keras.utils.PyDataset`.
 
-What a batch holds is a pure function of `(seed, epoch, batch)`. Both kinds of data set only say which batch is next, so a
-resumed run sees the pixels that the interrupted one would have seen, and, where the processor varies photographs, a run on JAX
-without TensorFlow those of a run on TensorFlow.
+What a batch holds is a pure function of `(seed, epoch, batch)`, and of the process where several share batches. Both kinds of
+data set only say which batch is next, so a resumed run sees the pixels that the interrupted one would have seen, and, where the
+processor varies photographs, a run on JAX without TensorFlow those of a run on TensorFlow.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def make_dataset(
     Args:
         samples: The samples of one part of a split.
         size: Height and width of the batches in pixels, one number for squares.
-        batch_size: Samples a batch.
+        batch_size: Samples a batch. Of several processes that share it under `keras.distribution`, each reads its share alone.
         target: `"mask"` for masks `(batch, height, width, 1)` of 0 and 1, `"label"` for integers `(batch,)`,
             `"both"` for a dictionary of the two under the names of a two-headed model's outputs, None for images alone.
             With `"both"` a sample may lack one of the two: batches then carry sample weights as well, 1 for a known
@@ -118,8 +118,7 @@ def make_dataset(
     if mix is not None and target is None:
         raise ValueError("mix mixes photographs with what is known of them: target must not be None.")
     share = host_share()
-    if share[1] > 1 and not (drop_remainder or multiple % share[1] == 0):
-        raise ValueError(f"{share[1]} processes share each batch: multiple={multiple} must be a multiple of {share[1]}.")
+    _check_share(share[1], batch_size, multiple, drop_remainder=drop_remainder, framework=framework)
     labels, known = _labels(samples, target), _known(samples, target)
     if labels is not None and (one_hot or mix is not None):
         labels = np.eye(samples.num_classes, dtype=np.float32)[labels]
@@ -169,6 +168,19 @@ def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target
         if masks is not None and mask is not None:
             masks[row, ..., 0] = mask
     return _arrange(images, masks, labels, known, target)
+
+
+def _check_share(hosts: int, batch_size: int, multiple: int, *, drop_remainder: bool, framework: Framework) -> None:
+    """Refuse batches that several processes can't share equally."""
+    if hosts == 1:
+        return
+    uneven = batch_size % hosts or not (drop_remainder or multiple % hosts == 0)
+    if uneven or framework == "tensorflow":
+        raise ValueError(
+            f"{hosts} processes share each batch: batch_size={batch_size} and multiple={multiple} must be multiples of {hosts}, "
+            f"and framework={framework!r} not 'tensorflow'. Where each shall read all of them, "
+            "call keras.distribution.set_distribution(None)."
+        )
 
 
 def _on_device(

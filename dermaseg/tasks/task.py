@@ -44,7 +44,8 @@ class Settings:
             are moving averages already and stay those of training.
         augment: One of `dermaseg.data.augment.AUGMENTATIONS`; the training part alone is augmented.
         augment_on: Where they are, and where they are mixed: `"processor"`, `"accelerator"` (of JAX), or `"auto"` for the
-            accelerator where JAX has one. A run's settings hold what was taken, since the pixels of a seed depend on it.
+            accelerator where Keras runs on JAX with one GPU. A run's settings hold what was taken, since the pixels of a seed
+            depend on it.
         mix: One of `dermaseg.data.mix.MIXES`: photographs of a training batch are mixed, with their masks and classes. Training
             figures then take the class with the largest share for the true one.
         imbalance: What is done, in the training part alone, for rare classes: `"none"`; `"logits"`,
