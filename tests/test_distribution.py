@@ -168,7 +168,7 @@ def test_hosts_read_their_own_rows(tmp_path, monkeypatch):
     for one, *halves in zip(whole, first, second, strict=True):
         for array, *parts in zip(one, *halves, strict=True):
             np.testing.assert_array_equal(array, np.concatenate(parts))
-    with pytest.raises(ValueError, match="2 processes share each batch: multiple=1"):
+    with pytest.raises(ValueError, match="batch_size=4 and multiple=1 must be multiples of it"):
         batches((0, 2), multiple=1)
     for wrong in ({"batch_size": 5, "multiple": 1, "drop_remainder": True}, {"framework": "tensorflow"}):
         with pytest.raises(ValueError, match="2 processes share each batch"):

@@ -8,19 +8,14 @@ processor varies photographs, a run on JAX without TensorFlow those of a run on 
 from __future__ import annotations
 
 import importlib.util
-import math
-import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from dermaseg.data.augment import Augment
+from dermaseg.data.batches import Ahead, Augmentation, Batches, Target, arrange
 from dermaseg.data.cache import Masks, PixelCache, decode_all
 from dermaseg.data.mix import Mix
 from dermaseg.data.on_device import OnDevice, choose_device
@@ -30,12 +25,7 @@ from dermaseg.errors import DataError
 
 __all__ = ["load_arrays", "make_dataset"]
 
-Target = Literal["mask", "label", "both"] | None
 Framework = Literal["auto", "tensorflow", "pydataset"]
-_READERS = min(8, os.cpu_count() or 1)
-_AHEAD = _READERS + 1  # batches
-
-Augmentation = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 
 
 def make_dataset(
@@ -123,7 +113,7 @@ def make_dataset(
     if labels is not None and (one_hot or mix is not None):
         labels = np.eye(samples.num_classes, dtype=np.float32)[labels]
     size = _pair(size)
-    batches = _Batches(
+    batches = Batches(
         cache=PixelCache(samples, size=size, masks=_masks(target), folder=cache_dir, progress=progress),
         labels=labels,
         known=known,
@@ -167,7 +157,7 @@ def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target
         images[row] = image
         if masks is not None and mask is not None:
             masks[row, ..., 0] = mask
-    return _arrange(images, masks, labels, known, target)
+    return arrange(images, masks, labels, known, target)
 
 
 def _check_share(hosts: int, batch_size: int, multiple: int, *, drop_remainder: bool, framework: Framework) -> None:
@@ -177,7 +167,7 @@ def _check_share(hosts: int, batch_size: int, multiple: int, *, drop_remainder: 
     uneven = batch_size % hosts or not (drop_remainder or multiple % hosts == 0)
     if uneven or framework == "tensorflow":
         raise ValueError(
-            f"{hosts} processes share each batch: batch_size={batch_size} and multiple={multiple} must be multiples of {hosts}, "
+            f"{hosts} processes share each batch: batch_size={batch_size} and multiple={multiple} must be multiples of it, "
             f"and framework={framework!r} not 'tensorflow'. Where each shall read all of them, "
             "call keras.distribution.set_distribution(None)."
         )
@@ -199,72 +189,7 @@ def _on_device(
     )
 
 
-@dataclass(frozen=True)
-class _Batches:
-    """The content of every batch of every epoch."""
-
-    cache: PixelCache
-    labels: np.ndarray | None
-    known: dict[str, np.ndarray] | None
-    target: Target
-    count: int
-    batch_size: int
-    augment: Augmentation | None
-    mix: Mix | None
-    on_device: OnDevice | None
-    shuffle: bool
-    probabilities: np.ndarray | None
-    drop_remainder: bool
-    filling: int
-    share: tuple[int, int]
-    seed: int
-
-    def __len__(self) -> int:
-        return self.count // self.batch_size if self.drop_remainder else math.ceil(self.count / self.batch_size)
-
-    @cached_property
-    def order(self) -> Callable[[int], np.ndarray]:
-        """The positions of all samples in the order of an epoch; the last two epochs are remembered."""
-
-        def draw(epoch: int) -> np.ndarray:
-            if not self.shuffle:
-                return np.arange(self.count)
-            rng = np.random.default_rng((self.seed, epoch, 0))
-            if self.probabilities is None:
-                return rng.permutation(self.count)
-            return rng.choice(self.count, self.count, p=self.probabilities)
-
-        return lru_cache(maxsize=2)(draw)
-
-    def read(self, epoch: int, batch: int) -> Any:
-        positions = self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
-        true = len(positions)
-        if self.filling and batch == len(self) - 1:
-            positions = np.append(positions, np.repeat(positions[-1:], self.filling))
-        weights = None
-        if self.filling:
-            weights = np.full(len(positions), 1 + self.filling / self.count, np.float32)
-            weights[true:] = 0
-        number, hosts = self.share
-        own = slice(number * len(positions) // hosts, (number + 1) * len(positions) // hosts)
-        positions, weights = positions[own], None if weights is None else weights[own]
-        images, masks = self.cache.read(positions)
-        labels = None if self.labels is None else self.labels[positions]
-        known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
-        # The order took 0 in the batch's place; several processes vary their shares each by numbers of its own.
-        rng = np.random.default_rng((self.seed, epoch, batch + 1, number) if hosts > 1 else (self.seed, epoch, batch + 1))
-        kinds = None if known is None else known["mask"] + 2 * known["label"]
-        if self.on_device is not None:
-            images, masks, labels = self.on_device(images, masks, labels, kinds=kinds, rng=rng)
-        else:
-            if self.augment is not None:
-                images, masks = self.augment(images, masks, rng=rng)
-            if self.mix is not None:
-                images, masks, labels = self.mix(images, masks, labels, kinds=kinds, rng=rng)
-        return _arrange(images, masks, labels, known, self.target, weights)
-
-
-def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
+def _tf_dataset(batches: Batches, initial_epoch: int) -> Any:
     import tensorflow as tf
 
     epoch = initial_epoch - 1
@@ -272,7 +197,7 @@ def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
     def content() -> Iterator[Any]:
         nonlocal epoch
         epoch += 1
-        this_epoch, ahead = epoch, _Ahead(batches)
+        this_epoch, ahead = epoch, Ahead(batches)
         for batch in range(len(batches)):
             yield ahead.take(this_epoch, batch)
 
@@ -283,10 +208,10 @@ def _tf_dataset(batches: _Batches, initial_epoch: int) -> Any:
     return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(tf.data.AUTOTUNE)
 
 
-def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
+def _py_dataset(batches: Batches, initial_epoch: int) -> Any:
     import keras
 
-    ahead = _Ahead(batches)
+    ahead = Ahead(batches)
 
     class Dataset(keras.utils.PyDataset):
         """Count an epoch when all of its batches have been taken.
@@ -322,54 +247,6 @@ def _py_dataset(batches: _Batches, initial_epoch: int) -> Any:
             self._within = False
 
     return Dataset()
-
-
-class _Ahead:
-    """Read batches in threads before they are asked for, so that the network does not wait for them.
-
-    It reads ahead while batches are taken in order; one that is asked for out of order is read alone.
-    """
-
-    def __init__(self, batches: _Batches) -> None:
-        self.batches = batches
-        self.pool = ThreadPoolExecutor(_READERS)
-        self.lock = threading.Lock()
-        self.waiting: dict[tuple[int, int], Future[Any]] = {}
-        self.next = (-1, -1)
-
-    def take(self, epoch: int, batch: int) -> Any:
-        """Return a batch, and begin to read those of its epoch that come after it."""
-        with self.lock:
-            in_order = batch == 0 or (epoch, batch) == self.next
-            last = min(batch + 1 + _AHEAD, len(self.batches)) if in_order else batch + 1
-            wanted = [(epoch, number) for number in range(batch, last)]
-            for key in self.waiting.keys() - set(wanted):
-                self.waiting.pop(key).cancel()
-            for key in wanted:
-                if key not in self.waiting:
-                    self.waiting[key] = self.pool.submit(self.batches.read, *key)
-            asked = self.waiting.pop(wanted[0])
-            self.next = (epoch, batch + 1)
-        return asked.result()
-
-
-def _arrange(
-    images: np.ndarray,
-    masks: np.ndarray | None,
-    labels: np.ndarray | None,
-    known: dict[str, np.ndarray] | None,
-    target: Target,
-    weights: np.ndarray | None = None,
-) -> Any:
-    if target is None:
-        return images
-    if target != "both":
-        only = masks if target == "mask" else labels
-        return (images, only) if weights is None else (images, only, weights)
-    targets = {"mask": masks, "label": labels}
-    if weights is not None:
-        known = {name: weights if known is None else weights * known[name] for name in targets}
-    return (images, targets) if known is None else (images, targets, known)
 
 
 def _masks(target: Target) -> Masks:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from dermaseg.data.augment import Augment
+from dermaseg.data.batches import AHEAD, Ahead
 from dermaseg.data.cache import PixelCache, decode, decode_all
 from dermaseg.data.images import read_image, read_mask, resize_image, resize_mask
-from dermaseg.data.pipeline import _AHEAD, _Ahead, load_arrays, make_dataset
+from dermaseg.data.pipeline import load_arrays, make_dataset
 from dermaseg.data.samples import Samples
 from dermaseg.data.synthetic import make_synthetic
 from dermaseg.errors import DataError
@@ -329,38 +330,38 @@ class Read:
 
 def test_batches_in_order_are_read_once_each_and_ahead():
     batches = Read()
-    ahead = _Ahead(batches)
+    ahead = Ahead(batches)
     assert ahead.take(0, 0) == (0, 0)
     ahead.pool.shutdown(wait=True)
-    assert sorted(batches.seen) == [(0, number) for number in range(_AHEAD + 1)]
+    assert sorted(batches.seen) == [(0, number) for number in range(AHEAD + 1)]
 
     batches = Read()
-    ahead = _Ahead(batches)
+    ahead = Ahead(batches)
     assert [ahead.take(*key) for key in np.ndindex(2, 40)] == list(np.ndindex(2, 40))
     assert sorted(batches.seen) == list(np.ndindex(2, 40))  # none beyond the end
 
 
 def test_batches_out_of_order_are_read_alone():
     batches = Read()
-    ahead = _Ahead(batches)
+    ahead = Ahead(batches)
     order = [(0, number) for number in (7, 3, 4, 9, 1)]
     assert [ahead.take(*key) for key in order] == order
     ahead.pool.shutdown(wait=True)
     assert batches.seen[:2] == order[:2]
     # After 3 comes 4, which looks like an order and reads ahead; nothing else does.
-    assert len(batches.seen) <= len(order) + _AHEAD
+    assert len(batches.seen) <= len(order) + AHEAD
 
 
 def test_an_epoch_that_is_cut_short_is_followed_by_a_whole_one():
     batches = Read()
-    ahead = _Ahead(batches)
+    ahead = Ahead(batches)
     assert [ahead.take(0, number) for number in range(3)] == [(0, 0), (0, 1), (0, 2)]
     assert [ahead.take(1, number) for number in range(40)] == [(1, number) for number in range(40)]
-    assert len(batches.seen) <= 40 + 3 + _AHEAD
+    assert len(batches.seen) <= 40 + 3 + AHEAD
 
 
 def test_what_cannot_be_read_is_said_where_it_is_asked_for():
-    ahead = _Ahead(Read(broken=2))
+    ahead = Ahead(Read(broken=2))
     assert [ahead.take(0, number) for number in (0, 1)] == [(0, 0), (0, 1)]
     with pytest.raises(DataError, match=r"a\.jpg: damaged"):
         ahead.take(0, 2)
