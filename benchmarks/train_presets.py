@@ -159,7 +159,7 @@ def _remember(path: Path) -> None:
     """Write by which stages the installed hybrid was made, before a new one takes its place."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, find_preset(NAMES["hybrid"]).card["stages"])
+        write_json(path, {"stages": find_preset(NAMES["hybrid"]).card["stages"]})
 
 
 def _run(
@@ -246,7 +246,10 @@ def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     named = [first, *(f"stage {number}" for number in range(1, len(trained)))]
     before = runs[-1].path.parent / BEFORE
     if before.is_file():
-        return [*read_json(before), {"start": "the stages before", "settings": read_json(trained[0].settings)["settings"]}]
+        return [
+            *read_json(before)["stages"],
+            {"start": "the stages before", "settings": read_json(trained[0].settings)["settings"]},
+        ]
     stages: list[dict[str, Any]] = [
         {"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, trained, strict=True)
     ]
