@@ -3,18 +3,15 @@
     python -m benchmarks.train_presets all --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets all --packed packed.zip --output FOLDER      # a file of benchmarks/pack.py
-    KERAS_BACKEND=jax python -m benchmarks.train_presets hybrid --packed packed.zip --output FOLDER --onwards --train-only
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
 with strong augmentation, then at 192 with less, then with frames and mixed photographs. The preset has the mean of the last
 two stages' weights: the one outlines best what is cropped, the other what is not. It is scored on both test parts. `all` makes
 `unet`, then `hybrid`. Splits are by lesion (`split_samples`, seed 0, the same for both presets). Each stage has its run folder
-under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. `--onwards`
-trains the hybrid that is installed on, in one more stage (`ONWARDS`); `--train-only` leaves the writing to another call, where
-TensorFlow is. The card's figures come from photographs that neither trained nor chose anything, by the preset as it is
-delivered: weights in half precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and
-`dermaseg[export]`).
+under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. The card's
+figures come from photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half
+precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
 """
 
 import argparse
@@ -32,7 +29,7 @@ from dermaseg.data import Samples, Split, read_samples, split_samples
 from dermaseg.decisions import Decisions
 from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
-from dermaseg.presets import Preset, find_preset, load_preset, save_preset
+from dermaseg.presets import Preset, load_preset, save_preset
 from dermaseg.pretrained import FOLDER
 from dermaseg.progress import counting, training_progress
 from dermaseg.report import Report
@@ -52,19 +49,6 @@ STAGES: dict[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """Settings of each stage, in place of the task's defaults; a stage starts from the weights of the one before."""
-ONWARDS: Mapping[str, Any] = {
-    "size": 192,
-    "batch_size": 64,
-    "steps": 40_000,
-    "max_epochs": 400,
-    "augment": "frames",
-    "mix": "mixup",
-    "learning_rate": 2e-3,
-    "weight_decay": 1e-2,
-    "ema": 0.999,
-}
-"""Settings by which `--onwards` trains the installed hybrid on, for an accelerator."""
-BEFORE = "stages-before.json"
 AVERAGED = {"hybrid": 2}
 """The mean of how many stages, the last ones, is the preset, instead of the last stage alone."""
 BUILDERS = {"unet": "build_unet", "hybrid": "build_hybrid"}
@@ -94,14 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="holds a folder of runs for each preset")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="where the presets are written")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--onwards", action="store_true", help="train the hybrid that is installed on, by ONWARDS")
-    parser.add_argument("--minutes", type=float, help="that --onwards may take; fewer steps are planned where they do not fit")
-    parser.add_argument(
-        "--train-only", action="store_true", help="write no preset: give the command again, where TensorFlow is"
-    )
     options = parser.parse_args(arguments)
-    if options.onwards and options.preset != "hybrid":
-        parser.error("--onwards is for the hybrid")
 
     folders = {name: getattr(options, name) for name in SETS}
     if (options.packed is None) == (None in folders.values()):
@@ -110,23 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folders = unpack(options.packed, options.output / "data")
     ham, isic = (read_samples(folders[name]) for name in SETS)
     for name in NAMES if options.preset == "all" else [options.preset]:
-        folder = options.output / (f"{name}-onwards" if options.onwards else name)
+        folder = options.output / name
         if name == "unet":
             runs = _trained("segment", ham, folder, options.seed)
         else:
             parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
             joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
             split = Split(joint, seed=options.seed, group=parts[0].group)
-            both = Samples.concatenate([ham, isic])
-            if options.onwards:
-                settings = {**ONWARDS, "minutes": options.minutes, "seed": options.seed}
-                _remember(folder / BEFORE)
-                runs = [_run("hybrid", both, folder / "stage", split=split, start=NAMES["hybrid"], **settings)]
-            else:
-                start = _finished_unet(options.output) or NAMES["unet"]
-                runs = _trained("hybrid", both, folder, options.seed, split=split, start=start)
-        if options.train_only:
-            continue
+            start = _finished_unet(options.output) or NAMES["unet"]
+            runs = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=start)
         tested = set(Split.load(runs[-1].split).parts["test"])
         tables = {"HAM10000, test part": _with_ids(ham, tested)}
         if name == "unet":
@@ -142,10 +111,18 @@ def _trained(
     task: str, samples: Samples, folder: Path, seed: int, *, split: Split | None = None, start: str | Path | None = None
 ) -> list[RunFolder]:
     """Train stage after stage, each in a folder of its own, and return all; what is finished is not made again."""
+    console = Console()
     runs: list[RunFolder] = []
     for number, settings in enumerate(STAGES[folder.name], start=1):
-        runs.append(_run(task, samples, folder / f"stage-{number}", split=split, start=start, seed=seed, **settings))
-        start = runs[-1].path
+        stage = folder / f"stage-{number}"
+        with counting(console, "decode") as decoded, training_progress(console) as shown:
+            how: dict[str, Any] = {"callbacks": [shown], "on_decode": decoded}
+            if (stage / "settings.json").is_file():
+                run = resume(stage, **how)
+            else:
+                run = train(task, samples, stage, split=split or "random", start=start, seed=seed, **settings, **how)
+        runs.append(run)
+        start = run.path
     if folder.name in AVERAGED:
         mean = RunFolder(folder / "mean")
         if not mean.model.is_file():
@@ -153,25 +130,6 @@ def _trained(
         runs.append(mean)
     recalibrate(runs[-1])
     return runs
-
-
-def _remember(path: Path) -> None:
-    """Write by which stages the installed hybrid was made, before a new one takes its place."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"stages": find_preset(NAMES["hybrid"]).card["stages"]})
-
-
-def _run(
-    task: str, samples: Samples, stage: Path, *, split: Split | None, start: str | Path | None, **settings: Any
-) -> RunFolder:
-    """Train one stage, or go on with it."""
-    console = Console()
-    with counting(console, "decode") as decoded, training_progress(console) as shown:
-        how: dict[str, Any] = {"callbacks": [shown], "on_decode": decoded}
-        if (stage / "settings.json").is_file():
-            return resume(stage, **how)
-        return train(task, samples, stage, split=split or "random", start=start, **settings, **how)
 
 
 def _with_ids(samples: Samples, ids: Collection[str]) -> Samples:
@@ -212,7 +170,6 @@ def write_preset(name: str, runs: Sequence[RunFolder], tables: Tables, folder: P
         "stages": stages,
         "versions": {key: saved["versions"][key] for key in VERSIONS if key in saved["versions"]},
         "command": f"python -m benchmarks.train_presets {name} --ham10000 DIR --isic2018 DIR --output FOLDER"
-        + (" --onwards" if (run.path.parent / BEFORE).is_file() else "")
         + (f" --seed {seed}" if seed else ""),
         "intended_use": "Research, teaching, and a start for training on own photographs of single pigmented skin lesions.",
         "limits": f"Not a medical device. Trained on square crops of dermoscopic photographs, at {_sizes(stages)} pixels, of "
@@ -244,12 +201,6 @@ def _stages(name: str, runs: Sequence[RunFolder]) -> list[dict[str, Any]]:
     starts = [read_json(run.settings)["start"] for run in trained]
     first = None if starts[0] is None else NAMES["unet"]
     named = [first, *(f"stage {number}" for number in range(1, len(trained)))]
-    before = runs[-1].path.parent / BEFORE
-    if before.is_file():
-        return [
-            *read_json(before)["stages"],
-            {"start": "the stages before", "settings": read_json(trained[0].settings)["settings"]},
-        ]
     stages: list[dict[str, Any]] = [
         {"start": start, "settings": read_json(run.settings)["settings"]} for start, run in zip(named, trained, strict=True)
     ]

@@ -18,6 +18,7 @@ from dermaseg.tasks import Settings, Task, prior_factors
 __all__ = ["decide"]
 
 
+@undistributed()  # the last batch may be of any size, and each of several processes reads all
 def decide(
     model: keras.Model,
     task: Task,
@@ -39,18 +40,6 @@ def decide(
     Returns:
         Temperature, thresholds, conformal sets and levels of doubt, as far as the task has them.
     """
-    with undistributed():  # the last batch may be of any size, and every process reads all
-        return _decide(model, task, plan, train_part, validation_part, common)
-
-
-def _decide(
-    model: keras.Model,
-    task: Task,
-    plan: Settings,
-    train_part: Samples,
-    validation_part: Samples,
-    common: Mapping[str, Any],
-) -> Decisions:
     found: dict[str, Any] = {}
     labelled = validation_part.with_labels()
     if task.target != "mask" and len(labelled):
