@@ -18,6 +18,7 @@ from benchmarks.fuzzy_comparison.__main__ import _some, main  # noqa: E402
 from benchmarks.fuzzy_comparison.arms import (  # noqa: E402
     ARMS,
     LOSSES,
+    NETWORKS,
     Arm,
     build_loss,
     build_network,
@@ -25,6 +26,8 @@ from benchmarks.fuzzy_comparison.arms import (  # noqa: E402
     matched_filters,
 )
 from benchmarks.fuzzy_comparison.differences import FIGURES, binned_aurc, compare, questions, read_scored  # noqa: E402
+from benchmarks.fuzzy_comparison.gates import constant_theta, read_gates  # noqa: E402
+from benchmarks.fuzzy_comparison.gates import main as main_gates  # noqa: E402
 from benchmarks.fuzzy_comparison.stages import photograph_doubt, pixel_counts, run_folder  # noqa: E402
 from benchmarks.fuzzy_comparison.table import write_tables  # noqa: E402
 from dermaseg.data import group_samples, make_synthetic  # noqa: E402
@@ -87,9 +90,9 @@ def test_gated_networks_start_as_the_plain_network_of_their_seed():
     plain, own = initial_network("unet", filters=TINY, seed=3)
     assert not own
     expected = ops.convert_to_numpy(plain(images))
-    for name in ("fuzzy", "attention", "linear"):
+    for name in sorted(set(NETWORKS) - {"unet", "wide"}):
         model, own = initial_network(name, filters=TINY, seed=3)
-        assert own == ["gate_0"]
+        assert own == (["gate_bottleneck", "gate_0"] if name == "bottleneck" else ["gate_0"])
         np.testing.assert_array_equal(ops.convert_to_numpy(model(images)), expected)
     other, _ = initial_network("unet", filters=TINY, seed=4)
     assert np.abs(ops.convert_to_numpy(other(images)) - expected).max() > 1e-4
@@ -242,6 +245,49 @@ def test_tables_tell_figures_differences_and_pictures(tmp_path):
     assert (tmp_path / "reliability-test.png").stat().st_size > 1000
 
 
+# What the gates do
+
+
+def gated_network():
+    """A Fuzzy U-Net whose gate decides by place, and a photograph of two halves to decide about."""
+    keras.utils.set_random_seed(0)
+    model = build_network("fuzzy", filters=TINY)
+    gate = model.get_layer("gate_0")
+    gate.theta.assign(np.random.default_rng(0).normal(0, 2, gate.theta.shape))
+    image = np.zeros((1, 32, 32, 3), "float32")
+    image[:, :, 16:] = 255
+    return model, gate, image
+
+
+def test_a_gate_is_read_as_it_weighs_the_skip():
+    model, gate, image = gated_network()
+    skip, decoded = keras.Model(model.inputs[0], gate.input)(image, training=False)
+    ones = ops.ones_like(skip)
+    strengths = gate.firing_strengths(skip, decoded)
+    weights = ops.convert_to_numpy(gate._apply_gate(ones, ops.matmul(strengths, gate.theta)))
+    reading = read_gates(model, [(image, None)])["gate_0"]
+    np.testing.assert_allclose(reading.mean, weights.mean(axis=(0, 1, 2)), rtol=1e-5)
+    figures = reading.figures
+    assert figures["places_from_channel"] == pytest.approx(np.sqrt(weights.var(axis=(0, 1, 2)).mean()), rel=1e-4)
+    assert figures["channels_from_1"] == pytest.approx(np.sqrt(np.mean((weights.mean(axis=(0, 1, 2)) - 1) ** 2)), rel=1e-4)
+    shares = ops.convert_to_numpy(strengths).reshape(-1, gate.rules)
+    local = -np.mean(np.sum(shares * np.log(shares), axis=1))
+    assert figures["rules_at_a_place"] == pytest.approx(np.exp(local), rel=1e-4)
+    assert 1 <= figures["rules_at_a_place"] < figures["rules_in_use"] <= gate.rules
+
+
+def test_a_gate_that_is_taken_away_is_constant_or_the_identity():
+    model, gate, image = gated_network()
+    reading = read_gates(model, [image])["gate_0"]
+    gate.theta.assign(constant_theta(reading.mean, gate.rules))
+    constant = read_gates(model, [image])["gate_0"]
+    np.testing.assert_allclose(constant.mean, reading.mean, rtol=1e-5)
+    assert reading.figures["places_from_channel"] > 0.05
+    assert constant.figures["places_from_channel"] < 1e-3
+    assert constant.figures["channels_from_1"] == pytest.approx(reading.figures["channels_from_1"], rel=1e-4)
+    assert not constant_theta(np.ones(4), 3).any()  # the identity
+
+
 # The command
 
 
@@ -297,3 +343,14 @@ def test_the_command_trains_scores_goes_on_and_tells(tmp_path, capsys):
     assert "unet-overlap, seed 0: done before" in said
     assert "unet-fuzzy, seed 0: not begun" in said
     main(["--output", str(out), "--table", "--resamples", "40"])
+
+    main_gates(["--data", str(tmp_path / "data"), "--output", str(out), "--resamples", "40"])
+    text = (out / "gates.md").read_text(encoding="utf-8")
+    assert "| fuzzy-fuzzy | gate_0 |" in text
+    assert re.search(r"\| fuzzy-fuzzy \| 1 \| as trained \| 0\.\d{4} \|  \|  \|", text)
+    assert re.search(r"\| fuzzy-fuzzy \| 1 \| g = 1 \| 0\.\d{4} \| [+-]0\.\d{4} \[", text)
+    assert "unet-overlap" not in text  # it has no gates
+    for folder in folders:
+        (folder / "training.json").unlink()
+    with pytest.raises(SystemExit, match="no trained run has fuzzy gates"):
+        main_gates(["--data", str(tmp_path / "data"), "--output", str(out)])

@@ -19,7 +19,17 @@ from dermaseg.fuzzy import soften_mask
 from dermaseg.losses import Dice, FuzzySegmentation, OverlapCrossentropy, fuzzy_crossentropy_loss
 from dermaseg.models import build_fuzzy_unet, build_unet
 
-__all__ = ["ARMS", "LOSSES", "NETWORKS", "Arm", "build_loss", "build_network", "initial_network", "matched_filters"]
+__all__ = [
+    "ARMS",
+    "LOSSES",
+    "NETWORKS",
+    "WITH_RULES",
+    "Arm",
+    "build_loss",
+    "build_network",
+    "initial_network",
+    "matched_filters",
+]
 
 NETWORKS: Mapping[str, str] = {
     "unet": "U-Net",
@@ -27,6 +37,9 @@ NETWORKS: Mapping[str, str] = {
     "wide": "U-Net, widened to the Fuzzy U-Net's parameters",
     "attention": "U-Net with additive attention gates (Oktay et al., 2018) in the fuzzy gates' places, as wide inside",
     "linear": "Fuzzy U-Net whose rules have no quadratic terms: hyperplanes in the Gaussian sets' place",
+    "pixel": "Fuzzy U-Net whose gates decide for each pixel of their skip, where the default has one decision for four",
+    "bottleneck": "Fuzzy U-Net with a gate on the coarsest map as well",
+    "rules": "Fuzzy U-Net with 24 rules a gate, where the default has 8",
 }
 LOSSES: Mapping[str, str] = {
     "overlap": "half cross-entropy, half soft Jaccard, crisp target",
@@ -35,7 +48,15 @@ LOSSES: Mapping[str, str] = {
     "crossentropy": "cross-entropy alone, crisp target",
     "dice": "soft Dice alone, crisp target",
 }
-_GATES = {"fuzzy": "fuzzy", "attention": "attention", "linear": "linear"}
+_GATED: Mapping[str, Mapping[str, Any]] = {
+    "fuzzy": {},
+    "attention": {"gate": "attention"},
+    "linear": {"gate": "linear"},
+    "pixel": {"gate_stride": 1},
+    "bottleneck": {"bottleneck_gate": True},
+    "rules": {"rules": 24},
+}
+WITH_RULES = tuple(name for name in _GATED if name != "attention")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +139,8 @@ def build_network(name: str, *, filters: Sequence[int], **options: Any) -> keras
         filters: Channels a stage of the plain U-Net, from which `"wide"` takes its own.
         **options: Of `build_fuzzy_unet`, for the networks with gates.
     """
-    if name in _GATES:
-        return build_fuzzy_unet(filters=filters, gate=_GATES[name], **options)
+    if name in _GATED:
+        return build_fuzzy_unet(filters=filters, **_GATED[name], **options)
     return build_unet(filters=matched_filters(tuple(filters)) if name == "wide" else filters, **options)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from benchmarks.fuzzy_comparison.arms import Arm, build_loss, build_network, initial_network
+from benchmarks.fuzzy_comparison.arms import WITH_RULES, Arm, build_loss, build_network, initial_network
 from dermaseg.data import Samples, group_samples, make_dataset, read_mask
 from dermaseg.data.augment import Augment
 from dermaseg.errors import DataError
@@ -22,7 +22,7 @@ from dermaseg.precision import dtype_policy
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_atomically, write_csv, write_json
 
-__all__ = ["RELIABILITY_BINS", "Protocol", "run_folder", "score", "train"]
+__all__ = ["RELIABILITY_BINS", "Protocol", "masks_of", "run_folder", "score", "train"]
 
 RELIABILITY_BINS = 15
 _CONFIDENCE_BINS = 240
@@ -139,13 +139,13 @@ def score(arm: Arm, seed: int, protocol: Protocol, samples: Samples, name: str, 
     parameters = read_json(folder / "training.json")["parameters"]
     model = build_network(arm.network, filters=protocol.filters)
     model.load_weights(folder / "best.weights.h5")
-    probabilities = _maps(model, samples, protocol.size)
+    probabilities = masks_of(model, samples, protocol.size)
     entropies = None
-    if arm.network in ("fuzzy", "linear"):
+    if arm.network in WITH_RULES:
         full = build_network(arm.network, filters=protocol.filters, uncertainty=True)
         full.set_weights(model.get_weights())
         # Under the name of the mask the predictor brings any map to a photograph's own size.
-        entropies = _maps(keras.Model(full.input, {"mask": full.output["rule_entropy"]}), samples, protocol.size)
+        entropies = masks_of(keras.Model(full.input, {"mask": full.output["rule_entropy"]}), samples, protocol.size)
     rows: list[dict[str, Any]] = []
     counts: list[dict[str, np.ndarray]] = []
     for sample, group, probability in zip(samples, group_samples(samples), probabilities, strict=True):
@@ -219,7 +219,7 @@ def pixel_counts(true: np.ndarray, probability: np.ndarray, entropy: np.ndarray 
     return counts
 
 
-def _maps(model: keras.Model, samples: Samples, size: int) -> Iterator[np.ndarray]:
+def masks_of(model: keras.Model, samples: Samples, size: int) -> Iterator[np.ndarray]:
     """Yield the model's mask of each photograph, 0 to 1, `(height, width)` at the photograph's own size."""
     for sample, prediction in zip(
         samples, Predictor(model, size=size).predict(sample.image for sample in samples), strict=True
