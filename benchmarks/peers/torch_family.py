@@ -120,7 +120,7 @@ class Hybrid(UNet):
 
 
 class _FuzzyGate(nn.Module):
-    """`FuzzySkipGate(stride=2)`: firing strengths by two products and a softmax, in float32."""
+    """`FuzzySkipGate(stride=2, decoder_stride=2)`: firing strengths by two products and a softmax, in float32."""
 
     def __init__(self, channels: int, rules: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class _FuzzyGate(nn.Module):
 
     def forward(self, skip: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
         """Return the gated skip."""
-        joint = self.encoder(functional.avg_pool2d(skip, 2)) + self.decoder(functional.avg_pool2d(decoded, 2))
+        joint = self.encoder(functional.avg_pool2d(skip, 2)) + self.decoder(decoded)
         with torch.autocast(skip.device.type, enabled=False):
             # Channels last in memory, so that the rules' products need no copy.
             q = self.norm(joint.float()).clamp(-8.0, 8.0).permute(0, 2, 3, 1)

@@ -60,8 +60,10 @@ class UNet(nn.Module):
         """Return logits of the mask."""
         x = features[-1]
         for level in reversed(range(len(features) - 1)):
-            x = functional.interpolate(self.narrow[level](x), scale_factor=2.0, mode="nearest")
-            x = self.join[level](functional.relu(x + self.skip(level, features[level], x)))
+            x = self.narrow[level](x)
+            skip = self.skip(level, features[level], x)
+            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = self.join[level](functional.relu(x + skip))
         logits = self.head(x)
         if self.stem_stride > 1:
             logits = functional.interpolate(logits, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -1,7 +1,8 @@
 """Trainable or exportable pieces, each a Keras layer with a complete config."""
 
 from dermaseg.layers.colour import ShadesOfGray, shades_of_gray
-from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
+from dermaseg.layers.fuzzy import FuzzyMembership, FuzzySkipGate
+from dermaseg.layers.gates import AttentionSkipGate
 from dermaseg.layers.normalization import BatchNormalization
 from dermaseg.layers.padding import CropLike, PadToStride
 from dermaseg.layers.pooling import BorderPooling, LesionPooling

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from dermaseg.fuzzy import gaussian_membership
-from dermaseg.layers.normalization import BatchNormalization
+from dermaseg.layers.gates import SkipGate, check_integer, mix_channels
 
-__all__ = ["AttentionSkipGate", "FuzzyMembership", "FuzzySkipGate"]
+__all__ = ["FuzzyMembership", "FuzzySkipGate"]
 
 _MIN_WIDTH = 1e-3
 
@@ -54,7 +54,7 @@ class FuzzyMembership(keras.layers.Layer):
 
     def __init__(self, terms: int = 3, low: float = -1.0, high: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_integer("terms", terms, minimum=2)
+        check_integer("terms", terms, minimum=2)
         if not low < high:
             raise ValueError(f"low must be below high, got low={low!r} and high={high!r}.")
         self.terms = terms
@@ -90,59 +90,8 @@ class FuzzyMembership(keras.layers.Layer):
         return {**super().get_config(), "terms": self.terms, "low": self.low, "high": self.high}
 
 
-class _SkipGate(keras.layers.Layer):
-    """The part that both gates share: one normalised map of what skip and decoder say about a place."""
-
-    def __init__(self, channels: int | None = None, stride: int = 1, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if channels is not None:
-            _check_integer("channels", channels, minimum=1)
-        _check_integer("stride", stride, minimum=1)
-        self.channels = channels
-        self.stride = stride
-
-    def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
-        for sizes in zip(encoder_shape[1:3], decoder_shape[1:3], strict=True):
-            if None not in sizes and (sizes[0] != sizes[1] or sizes[0] % self.stride):
-                raise ValueError(
-                    f"Skip and decoder must share height and width, multiples of the stride {self.stride}, "
-                    f"got {encoder_shape} and {decoder_shape}."
-                )
-        self.width = self.channels or max(8, encoder_shape[-1] // 4)
-        self.pool = keras.layers.AveragePooling2D(self.stride, dtype=self.dtype_policy, name="pool")
-        self.upsample = keras.layers.UpSampling2D(self.stride, dtype=self.dtype_policy, name="upsample")
-        self.encoder_projection = keras.layers.Conv2D(
-            self.width, 1, use_bias=False, dtype=self.dtype_policy, name="encoder_projection"
-        )
-        self.decoder_projection = keras.layers.Conv2D(
-            self.width, 1, use_bias=False, dtype=self.dtype_policy, name="decoder_projection"
-        )
-        self.norm = BatchNormalization(momentum=0.9, dtype="float32", name="norm")
-        self.encoder_projection.build(encoder_shape)
-        self.decoder_projection.build(decoder_shape)
-        self.norm.build((*encoder_shape[:-1], self.width))
-
-    def _joint(self, encoder: Any, decoder: Any, training: bool | None) -> Any:
-        """Return q = norm(W_e e + W_d d), `(batch, height / stride, width / stride, R)`, float32."""
-        if self.stride > 1:
-            encoder, decoder = self.pool(encoder), self.pool(decoder)
-        return self.norm(self.encoder_projection(encoder) + self.decoder_projection(decoder), training=training)
-
-    def _apply_gate(self, encoder: Any, logits: Any) -> Any:
-        """Return e 2 sigmoid(logits): exactly e where the logits are 0."""
-        gate = ops.cast(2.0 * ops.sigmoid(logits), self.compute_dtype)
-        return encoder * (self.upsample(gate) if self.stride > 1 else gate)
-
-    def compute_output_spec(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
-        """Return shape and type without computing: tracing a dynamic size would not see that pooling is undone."""
-        return keras.KerasTensor(encoder.shape, dtype=self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "channels": self.channels, "stride": self.stride}
-
-
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzySkipGate(_SkipGate):
+class FuzzySkipGate(SkipGate):
     """Weigh a skip's channels by fuzzy rules over skip and decoder features.
 
     A rule says "where the features look like this, let these channels pass". With R = `channels` and J = `rules`:
@@ -162,13 +111,16 @@ class FuzzySkipGate(_SkipGate):
     Args:
         rules: J, at least 2.
         channels: R; None takes a quarter of the skip's channels, at least 8.
-        stride: The rules look at averages over stride x stride pixels, and so do their consequents. 2 is the grid that a
+        stride: The rules look at averages over stride x stride pixels of the skip, and decide for as many. 2 is the grid that a
             decoder map has before it is upsampled to its skip, and costs a quarter.
+        decoder_stride: The decoder map's own grid, in pixels of the skip. 2 takes it before it is upsampled: with a stride of 2
+            the same figures as after nearest-neighbour upsampling, for less.
         quadratic: False drops q^2 W2: the rules then split the features by hyperplanes. The control that tells whether it
             is the Gaussian sets that help.
         return_firing_strengths: Also return w.
 
-    Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, of one height and width, multiples of `stride`.
+    Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, the encoder's height and width `decoder_stride`
+    times the decoder's, and multiples of `stride`.
     Output shape: that of `encoder`; with `return_firing_strengths` also `(batch, height / stride, width / stride, rules)`,
     float32.
 
@@ -194,10 +146,11 @@ class FuzzySkipGate(_SkipGate):
         stride: int = 1,
         quadratic: bool = True,
         return_firing_strengths: bool = False,
+        decoder_stride: int = 1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels=channels, stride=stride, **kwargs)
-        _check_integer("rules", rules, minimum=2)
+        super().__init__(channels=channels, stride=stride, decoder_stride=decoder_stride, **kwargs)
+        check_integer("rules", rules, minimum=2)
         self.rules = rules
         self.quadratic = quadratic
         self.return_firing_strengths = return_firing_strengths
@@ -222,15 +175,15 @@ class FuzzySkipGate(_SkipGate):
         scale = ops.exp(self.log_t) / math.sqrt(self.width)
         precision = scale * ops.square(_positive(self.rho))
         bias = -0.5 * ops.sum(precision * ops.square(self.center), axis=0)
-        log_strength = ops.matmul(q, precision * self.center) + bias
+        log_strength = mix_channels(q, precision * self.center) + bias
         if self.quadratic:
-            log_strength = log_strength + ops.matmul(ops.square(q), -0.5 * precision)
+            log_strength = log_strength + mix_channels(ops.square(q), -0.5 * precision)
         return ops.softmax(log_strength)
 
     def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
         """Return the gated skip, and the firing strengths where asked for."""
         strengths = self.firing_strengths(encoder, decoder, training=training)
-        gated = self._apply_gate(encoder, ops.matmul(ops.cast(strengths, self.compute_dtype), self.theta))
+        gated = self._apply_gate(encoder, mix_channels(ops.cast(strengths, self.compute_dtype), self.theta))
         return (gated, strengths) if self.return_firing_strengths else gated
 
     def compute_output_spec(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
@@ -250,47 +203,3 @@ class FuzzySkipGate(_SkipGate):
             "quadratic": self.quadratic,
             "return_firing_strengths": self.return_firing_strengths,
         }
-
-
-@keras.saving.register_keras_serializable(package="dermaseg")
-class AttentionSkipGate(_SkipGate):
-    """Weigh a skip's places by additive attention: the control for `FuzzySkipGate`.
-
-    q = norm(W_e e + W_d d), g = 2 sigmoid(psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that this
-    gate too starts as the identity.
-
-    Args:
-        channels: R; None takes a quarter of the skip's channels, at least 8, as `FuzzySkipGate` does.
-        stride: As for `FuzzySkipGate`.
-
-    Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, of one height and width, multiples of `stride`.
-    Output shape: that of `encoder`.
-
-    Raises:
-        ValueError: If `channels` or `stride` is not a positive integer, or the inputs' heights and widths do not fit.
-
-    Examples:
-        >>> skip = keras.random.normal((1, 8, 8, 16))
-        >>> bool(ops.all(AttentionSkipGate()(skip, skip) == skip))
-        True
-
-    References:
-        Oktay et al., 2018, "Attention U-Net", equations 1 and 2. Deviations: batch normalisation before the rectifier, as in
-        the authors' later code; 2 sigmoid for sigmoid, and psi from 0; the decoder's features at the skip's own size.
-    """
-
-    def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
-        """Create the projections and psi."""
-        super().build(encoder_shape, decoder_shape)
-        self.psi = self.add_weight(shape=(self.width, 1), initializer="zeros", autocast=False, name="psi")
-        self.psi_bias = self.add_weight(shape=(1,), initializer="zeros", autocast=False, name="psi_bias")
-
-    def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
-        """Return the gated skip."""
-        q = ops.relu(self._joint(encoder, decoder, training))
-        return self._apply_gate(encoder, ops.matmul(q, self.psi) + self.psi_bias)
-
-
-def _check_integer(name: str, value: Any, *, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")

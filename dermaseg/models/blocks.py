@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 SkipGate = Callable[[Any, Any, str], Any]
-"""Changes a skip: `gate(skip, decoder_features, name) -> skip`, both at the skip's height and width."""
+"""Changes a skip: `gate(skip, decoder_features, name) -> skip`; the decoder's map is half the skip's height and width."""
 
 
 def activation_name(classifier_activation: str | None, num_classes: int) -> str:
@@ -131,9 +131,9 @@ def decode(features: Sequence[Any], filters: Sequence[int], *, skip_gate: SkipGa
         if skip.shape[-1] != width:
             skip = convolution(skip, width, kernel_size=1, activation=None, name=f"decoder_{level}_skip")
         x = convolution(x, width, kernel_size=1, activation=None, name=f"decoder_{level}_up")
-        x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{level}_upsample")(x)
         if skip_gate is not None:
             skip = skip_gate(skip, x, f"gate_{level}")
+        x = layers.UpSampling2D(2, interpolation="nearest", name=f"decoder_{level}_upsample")(x)
         x = layers.Add(name=f"decoder_{level}_add")([x, skip])
         x = layers.Activation("relu", name=f"decoder_{level}_join")(x)
         x = convolution(x, width, name=f"decoder_{level}")

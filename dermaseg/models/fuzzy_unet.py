@@ -9,7 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzySkipGate
+from dermaseg.layers.fuzzy import FuzzySkipGate
+from dermaseg.layers.gates import AttentionSkipGate
 from dermaseg.layers.padding import CropLike
 from dermaseg.layers.upsampling import SmoothUpsampling
 from dermaseg.models.blocks import decode
@@ -94,12 +95,12 @@ def build_fuzzy_unet(
         )
     strengths: dict[str, Any] = {}
 
-    def skip_gate(skip: Any, decoded: Any, name: str, stride: int = gate_stride) -> Any:
+    def skip_gate(skip: Any, decoded: Any, name: str, stride: int = gate_stride, decoder_stride: int = 2) -> Any:
+        grid: dict[str, Any] = {"channels": gate_channels, "stride": stride, "decoder_stride": decoder_stride, "name": name}
         if gate == "attention":
-            return AttentionSkipGate(gate_channels, stride, name=name)(skip, decoded)
-        gated, strengths[name] = FuzzySkipGate(
-            rules, gate_channels, stride, quadratic=gate == "fuzzy", return_firing_strengths=True, name=name
-        )(skip, decoded)
+            return AttentionSkipGate(**grid)(skip, decoded)
+        layer = FuzzySkipGate(rules, quadratic=gate == "fuzzy", return_firing_strengths=True, **grid)
+        gated, strengths[name] = layer(skip, decoded)
         return gated
 
     inputs = keras.Input(input_shape, name="images")
@@ -108,8 +109,8 @@ def build_fuzzy_unet(
     )
     if bottleneck_gate:
         coarsest = pyramid.features[-1]
-        # Skips have even sizes, twice their decoder map; the coarsest map may be a single pixel.
-        pyramid.features[-1] = skip_gate(coarsest, coarsest, "gate_bottleneck", stride=1)
+        # The coarsest map may be a single pixel.
+        pyramid.features[-1] = skip_gate(coarsest, coarsest, "gate_bottleneck", stride=1, decoder_stride=1)
     outputs = build_masks(
         decode(pyramid.features, pyramid.decoder_filters, skip_gate=skip_gate),
         inputs,

@@ -190,7 +190,7 @@ def build_hybrid(
 
 
 def _fuzzy_gate(skip: Any, decoded: Any, name: str) -> Any:
-    return FuzzySkipGate(stride=2, name=name)(skip, decoded)  # as in build_fuzzy_unet
+    return FuzzySkipGate(stride=2, decoder_stride=2, name=name)(skip, decoded)  # as in build_fuzzy_unet
 
 
 def _pool(pyramid: Pyramid, guide: Any | None) -> Any:

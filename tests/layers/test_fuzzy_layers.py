@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from dermaseg.layers.fuzzy import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
+from dermaseg.layers import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
 
 GATES = [
     (FuzzySkipGate, {}),
@@ -79,6 +79,23 @@ def test_stride_decides_on_averages(tensors):
     np.testing.assert_allclose(strengths, expected, atol=2e-5)
     field = (2 / (1 + np.exp(-expected @ theta))).repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_allclose(gated, encoder * field, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", [FuzzySkipGate, AttentionSkipGate])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_decoder_map_is_taken_before_it_is_upsampled(kind, stride):
+    generator = np.random.default_rng(0)
+    encoder = generator.normal(size=(2, 8, 4, 16)).astype("float32")
+    coarse = generator.normal(size=(2, 4, 2, 16)).astype("float32")
+    early, late = kind(stride=stride, decoder_stride=2), kind(stride=stride)
+    fine = coarse.repeat(2, axis=1).repeat(2, axis=2)
+    early(encoder, coarse), late(encoder, fine)
+    randomise(early)
+    late.set_weights(early.get_weights())
+    for training in (False, True):
+        gated = early(encoder, coarse, training=training)
+        assert np.abs(gated - encoder).max() > 0.1
+        np.testing.assert_allclose(gated, late(encoder, fine, training=training), rtol=1e-5, atol=1e-5)
 
 
 def test_attention_gate_is_its_formula(tensors):
@@ -163,7 +180,9 @@ def test_config_round_trip(layer):
         (lambda: FuzzySkipGate(rules=True), "rules"),
         (lambda: FuzzySkipGate(channels=0), "channels"),
         (lambda: AttentionSkipGate(stride=0), "stride"),
-        (lambda: FuzzySkipGate()(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 2, 2))), "share height and width"),
+        (lambda: AttentionSkipGate(decoder_stride=0), "decoder_stride"),
+        (lambda: FuzzySkipGate(stride=2, decoder_stride=3), "must divide the other"),
+        (lambda: FuzzySkipGate()(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 2, 2))), "must be 1 times the decoder's"),
         (lambda: FuzzySkipGate(stride=2)(np.zeros((1, 5, 4, 2)), np.zeros((1, 5, 4, 2))), "multiples of the stride 2"),
         (lambda: FuzzyMembership(terms=1), "terms"),
         (lambda: FuzzyMembership(low=1.0, high=1.0), "low must be below high"),
