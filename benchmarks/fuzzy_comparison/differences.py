@@ -214,6 +214,7 @@ def questions(arms: Sequence[Arm]) -> Iterator[tuple[str, Arm, Arm]]:
         *(("the fuzzy gates, beyond their parameters", Arm("fuzzy", loss), Arm("wide", loss)) for loss in losses),
         *(("the fuzzy gates, beyond attention", Arm("fuzzy", loss), Arm("attention", loss)) for loss in losses),
         *(("the Gaussian sets, beyond hyperplanes", Arm("fuzzy", loss), Arm("linear", loss)) for loss in losses),
+        *(("gates that leave the identity faster", Arm("eager", loss), Arm("fuzzy", loss)) for loss in losses),
         *(("gates for each pixel", Arm("pixel", loss), Arm("fuzzy", loss)) for loss in losses),
         *(("a gate on the coarsest map", Arm("bottleneck", loss), Arm("fuzzy", loss)) for loss in losses),
         *(("three times the rules", Arm("rules", loss), Arm("fuzzy", loss)) for loss in losses),

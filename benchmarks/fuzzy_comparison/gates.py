@@ -4,8 +4,8 @@ Run from the repository's root, on a folder that `python -m benchmarks.fuzzy_com
 
     python -m benchmarks.fuzzy_comparison.gates --data ham10000 --output comparison
 
-A gate g = 2 sigmoid(sum_j w_j theta_j) weighs each channel of a skip at each place. It can have learned three things, and each
-can be taken away by itself: theta_jc alike for all rules j is one number for a channel, since the firing strengths sum to 1.
+A gate g = 2 sigmoid(gain sum_j w_j theta_j) weighs each channel of a skip at each place. What it has learned is taken away in
+two steps, by other weights: theta_jc alike for all rules j is one number for a channel, since the firing strengths sum to 1.
 
 - trained: the gate as it is;
 - constant: each channel's mean gate over training photographs, everywhere. No rule decides anything any more; what is left is
@@ -92,7 +92,7 @@ def read_gates(model: keras.Model, batches: Any) -> dict[str, GateReading]:
     """
     gates = [layer for layer in model.layers if isinstance(layer, FuzzySkipGate)]
     features = keras.Model(model.inputs[0], [tensor for gate in gates for tensor in gate.input])
-    thetas = [ops.convert_to_numpy(gate.theta).astype("float64") for gate in gates]
+    thetas = [gate.gain * ops.convert_to_numpy(gate.theta).astype("float64") for gate in gates]
     readings = {gate.name: GateReading(*theta.shape) for gate, theta in zip(gates, thetas, strict=True)}
     for batch in batches:
         images = batch[0] if isinstance(batch, tuple) else batch
@@ -102,9 +102,9 @@ def read_gates(model: keras.Model, batches: Any) -> dict[str, GateReading]:
     return readings
 
 
-def constant_theta(mean: np.ndarray, rules: int) -> np.ndarray:
-    """Return theta `(rules, channels)` of a gate that is `mean` everywhere: 2 sigmoid(theta) = mean, for all rules alike."""
-    return np.tile(np.log(mean / (2.0 - mean)), (rules, 1))
+def constant_theta(gate: FuzzySkipGate, mean: np.ndarray) -> np.ndarray:
+    """Return theta `(rules, channels)` with which a gate is `mean` everywhere: 2 sigmoid(gain theta) = mean, for each rule."""
+    return np.tile(np.log(mean / (2.0 - mean)) / gate.gain, (gate.rules, 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> None:
         for state, edit in _EDITS.items():
             for name, reading in readings.items():
                 gate = model.get_layer(name)
-                gate.theta.assign(edit(ops.convert_to_numpy(gate.theta), reading))
+                gate.theta.assign(edit(gate, reading))
             values = _jaccards(model, scored, protocol["size"])
             jaccards.setdefault(arm, {}).setdefault(state, []).append(values)
             print(f"{arm}, seed {seed}, gates {_STATES[state]}: Jaccard {values.mean():.4f}", flush=True)
@@ -152,11 +152,11 @@ def _run(options: argparse.Namespace) -> None:
     print(text, flush=True)
 
 
-# In this order: each edits what the one before has left, and only the means are needed of what was learned.
-_EDITS: Mapping[str, Callable[[np.ndarray, GateReading], np.ndarray]] = {
-    "trained": lambda theta, reading: theta,
-    "constant": lambda theta, reading: constant_theta(reading.mean, len(theta)),
-    "none": lambda theta, reading: np.zeros_like(theta),
+# In this order: each overwrites what the one before has left; of what was learned only the means are needed then.
+_EDITS: Mapping[str, Callable[[FuzzySkipGate, GateReading], Any]] = {
+    "trained": lambda gate, reading: gate.theta,
+    "constant": lambda gate, reading: constant_theta(gate, reading.mean),
+    "none": lambda gate, reading: ops.zeros_like(gate.theta),
 }
 
 

@@ -102,8 +102,8 @@ class FuzzySkipGate(SkipGate):
        t is learned from 1; the plain product underflows in float16, and a mean over R leaves all rules alike. Multiplied out,
        l = q^2 W2 + q W1 + b: two 1x1 convolutions and no (height, width, rules, channels) tensor. float32 under any policy.
     4. Firing strengths w = softmax_j(l).
-    5. Defuzzified, g_c = 2 sigmoid(sum_j w_j theta_jc), the output is e g. theta starts at 0, where g = 1 exactly: a network
-       with this gate starts as the same network without.
+    5. Defuzzified, g_c = 2 sigmoid(gain sum_j w_j theta_jc), the output is e g. theta starts at 0, where g = 1 exactly: a
+       network with this gate starts as the same network without.
 
     w is the responsibility of a diagonal Gaussian mixture whose components have equal peaks and precisions t s^2 / sqrt(R):
     the rules are soft clusters of (skip, decoder) features, which is what makes a map of w readable.
@@ -115,6 +115,8 @@ class FuzzySkipGate(SkipGate):
             decoder map has before it is upsampled to its skip, and costs a quarter.
         decoder_stride: The decoder map's own grid, in pixels of the skip. 2 takes it before it is upsampled: with a stride of 2
             the same figures as after nearest-neighbour upsampling, for less.
+        gain: How fast the gate leaves the identity. Adam and its kin move every weight about as far a step, whatever its
+            gradient; theta begins at 0, and with a gain of 1 a few hundred steps leave g within a hundredth of 1.
         quadratic: False drops q^2 W2: the rules then split the features by hyperplanes. The control that tells whether it
             is the Gaussian sets that help.
         return_firing_strengths: Also return w.
@@ -147,9 +149,10 @@ class FuzzySkipGate(SkipGate):
         quadratic: bool = True,
         return_firing_strengths: bool = False,
         decoder_stride: int = 1,
+        gain: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(channels=channels, stride=stride, decoder_stride=decoder_stride, **kwargs)
+        super().__init__(channels=channels, stride=stride, decoder_stride=decoder_stride, gain=gain, **kwargs)
         check_integer("rules", rules, minimum=2)
         self.rules = rules
         self.quadratic = quadratic
@@ -183,7 +186,8 @@ class FuzzySkipGate(SkipGate):
     def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
         """Return the gated skip, and the firing strengths where asked for."""
         strengths = self.firing_strengths(encoder, decoder, training=training)
-        gated = self._apply_gate(encoder, mix_channels(ops.cast(strengths, self.compute_dtype), self.theta))
+        logits = mix_channels(ops.cast(strengths, self.compute_dtype), self.gain * self.theta)
+        gated = self._apply_gate(encoder, logits)
         return (gated, strengths) if self.return_firing_strengths else gated
 
     def compute_output_spec(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:

@@ -15,7 +15,9 @@ __all__ = ["AttentionSkipGate", "SkipGate", "check_integer", "mix_channels"]
 class SkipGate(keras.layers.Layer):
     """The part that both gates share: one normalised map of what skip and decoder say about a place."""
 
-    def __init__(self, channels: int | None = None, stride: int = 1, decoder_stride: int = 1, **kwargs: Any) -> None:
+    def __init__(
+        self, channels: int | None = None, stride: int = 1, decoder_stride: int = 1, gain: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if channels is not None:
             check_integer("channels", channels, minimum=1)
@@ -23,9 +25,12 @@ class SkipGate(keras.layers.Layer):
         check_integer("decoder_stride", decoder_stride, minimum=1)
         if stride % decoder_stride and decoder_stride % stride:
             raise ValueError(f"one of stride and decoder_stride must divide the other, got {stride} and {decoder_stride}.")
+        if not 0 < gain < float("inf"):
+            raise ValueError(f"gain must be a positive number, got {gain!r}.")
         self.channels = channels
         self.stride = stride
         self.decoder_stride = decoder_stride
+        self.gain = gain
 
     def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
         """Create the projections into R channels."""
@@ -75,7 +80,7 @@ class SkipGate(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
-        own = {"channels": self.channels, "stride": self.stride, "decoder_stride": self.decoder_stride}
+        own = {"channels": self.channels, "stride": self.stride, "decoder_stride": self.decoder_stride, "gain": self.gain}
         return {**super().get_config(), **own}
 
 
@@ -83,13 +88,14 @@ class SkipGate(keras.layers.Layer):
 class AttentionSkipGate(SkipGate):
     """Weigh a skip's places by additive attention: the control for `FuzzySkipGate`.
 
-    q = norm(W_e e + W_d d), g = 2 sigmoid(psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that this
-    gate too starts as the identity.
+    q = norm(W_e e + W_d d), g = 2 sigmoid(gain psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that
+    this gate too starts as the identity.
 
     Args:
         channels: R; None takes a quarter of the skip's channels, at least 8, as `FuzzySkipGate` does.
         stride: As for `FuzzySkipGate`.
         decoder_stride: As for `FuzzySkipGate`.
+        gain: As for `FuzzySkipGate`.
 
     Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, the encoder's height and width `decoder_stride`
     times the decoder's, and multiples of `stride`.
@@ -117,7 +123,7 @@ class AttentionSkipGate(SkipGate):
     def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
         """Return the gated skip."""
         q = ops.relu(self._joint(encoder, decoder, training))
-        return self._apply_gate(encoder, mix_channels(q, self.psi) + self.psi_bias)
+        return self._apply_gate(encoder, mix_channels(q, self.gain * self.psi) + self.gain * self.psi_bias)
 
 
 def mix_channels(maps: Any, weights: Any) -> Any:

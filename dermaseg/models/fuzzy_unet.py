@@ -31,6 +31,7 @@ def build_fuzzy_unet(
     gate_channels: int | None = None,
     gate: str = "fuzzy",
     gate_stride: int = 2,
+    gate_gain: float = 1.0,
     bottleneck_gate: bool = False,
     uncertainty: bool = False,
     stem_stride: int = 2,
@@ -57,6 +58,7 @@ def build_fuzzy_unet(
             `"attention"` (`AttentionSkipGate`, which has no rules).
         gate_stride: The gates' grid, in pixels of their skip. 2 is the decoder's own grid before it is upsampled, as in
             attention U-Net, and keeps a training step within 10 % of the plain U-Net's; 1 decides for each pixel.
+        gate_gain: How fast gates leave the identity, `gain` of `FuzzySkipGate`.
         bottleneck_gate: Also gate the coarsest map, by itself, pixel by pixel.
         uncertainty: Also return two maps of where not to trust the mask. They add no weights: build with False to train,
             with True and the same weights to predict.
@@ -96,10 +98,16 @@ def build_fuzzy_unet(
     strengths: dict[str, Any] = {}
 
     def skip_gate(skip: Any, decoded: Any, name: str, stride: int = gate_stride, decoder_stride: int = 2) -> Any:
-        grid: dict[str, Any] = {"channels": gate_channels, "stride": stride, "decoder_stride": decoder_stride, "name": name}
+        common: dict[str, Any] = {
+            "channels": gate_channels,
+            "stride": stride,
+            "decoder_stride": decoder_stride,
+            "gain": gate_gain,
+            "name": name,
+        }
         if gate == "attention":
-            return AttentionSkipGate(**grid)(skip, decoded)
-        layer = FuzzySkipGate(rules, quadratic=gate == "fuzzy", return_firing_strengths=True, **grid)
+            return AttentionSkipGate(**common)(skip, decoded)
+        layer = FuzzySkipGate(rules, quadratic=gate == "fuzzy", return_firing_strengths=True, **common)
         gated, strengths[name] = layer(skip, decoded)
         return gated
 

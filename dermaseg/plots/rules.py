@@ -23,10 +23,10 @@ def membership_functions(gate: FuzzySkipGate, *, rules: int = 4, channels: int =
     """Draw the Gaussian sets of a gate's strongest rules, and what each of its rules lets pass.
 
     A rule j says "where channel r of q is about c_jr, for every r, let g_j of the skip pass". The first picture shows the last
-    part, g_jc = 2 sigmoid(theta_jc), over the skip's channels c: the range, the middle half and the median; 1 changes nothing.
-    The others show the first part, exp(-1/2 (s_jr (q_r - c_jr))^2), for the channels r in which the rules differ most. In
-    grey, how q is spread there over the training pictures, by the mean and deviation that its normalisation gives it: what a
-    set says outside of the grey it says of nothing.
+    part, g_jc = 2 sigmoid(gain theta_jc), over the skip's channels c: the range, the middle half and the median; 1 changes
+    nothing. The others show the first part, exp(-1/2 (s_jr (q_r - c_jr))^2), for the channels r in which the rules differ
+    most. In grey, how q is spread there over the training pictures, by the mean and deviation that its normalisation gives
+    it: what a set says outside of the grey it says of nothing.
 
     Args:
         gate: A built gate, as `model.get_layer("gate_0")`.
@@ -61,7 +61,7 @@ def membership_functions(gate: FuzzySkipGate, *, rules: int = 4, channels: int =
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(drawn) + 1 :]:
             axis.axis("off")
-        _draw_consequents(axes.flat[0], 2.0 / (1.0 + np.exp(-theta)), strongest, looks)
+        _draw_consequents(axes.flat[0], 2.0 / (1.0 + np.exp(-gate.gain * theta)), strongest, looks)
         mean, deviation = _spread(gate)
         for channel, axis in zip(drawn.tolist(), axes.flat[1:], strict=False):
             reach = max(4.0, abs(mean[channel]) + 3 * deviation[channel])

@@ -9,7 +9,7 @@ from dermaseg.layers import AttentionSkipGate, FuzzyMembership, FuzzySkipGate
 
 GATES = [
     (FuzzySkipGate, {}),
-    (FuzzySkipGate, {"rules": 3, "channels": 5, "stride": 2}),
+    (FuzzySkipGate, {"rules": 3, "channels": 5, "stride": 2, "gain": 10.0}),
     (FuzzySkipGate, {"quadratic": False}),
     (AttentionSkipGate, {"channels": 4, "stride": 2}),
 ]
@@ -98,6 +98,20 @@ def test_a_decoder_map_is_taken_before_it_is_upsampled(kind, stride):
         np.testing.assert_allclose(gated, late(encoder, fine, training=training), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [FuzzySkipGate, AttentionSkipGate])
+def test_a_gain_multiplies_what_opens_the_gate(tensors, kind):
+    encoder, decoder = tensors
+    eager, plain = kind(gain=4.0), kind()
+    eager(encoder, decoder), plain(encoder, decoder)
+    randomise(eager, scale=0.3)
+    plain.set_weights(eager.get_weights())
+    for name in ("theta", "psi", "psi_bias"):
+        if hasattr(plain, name):
+            getattr(plain, name).assign(4.0 * getattr(eager, name))
+    np.testing.assert_allclose(eager(encoder, decoder), plain(encoder, decoder), rtol=1e-5, atol=1e-5)
+    assert np.abs(eager(encoder, decoder) - encoder).max() > 0.1
+
+
 def test_attention_gate_is_its_formula(tensors):
     encoder, decoder = tensors
     gate = AttentionSkipGate()
@@ -181,6 +195,7 @@ def test_config_round_trip(layer):
         (lambda: FuzzySkipGate(channels=0), "channels"),
         (lambda: AttentionSkipGate(stride=0), "stride"),
         (lambda: AttentionSkipGate(decoder_stride=0), "decoder_stride"),
+        (lambda: FuzzySkipGate(gain=0.0), "gain must be a positive number"),
         (lambda: FuzzySkipGate(stride=2, decoder_stride=3), "must divide the other"),
         (lambda: FuzzySkipGate()(np.zeros((1, 4, 4, 2)), np.zeros((1, 2, 2, 2))), "must be 1 times the decoder's"),
         (lambda: FuzzySkipGate(stride=2)(np.zeros((1, 5, 4, 2)), np.zeros((1, 5, 4, 2))), "multiples of the stride 2"),
