@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def evaluate(
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
     if not predictor.class_names and samples.class_names:
+        predictor = copy(predictor)  # the caller's keeps no names
         predictor.class_names = samples.class_names  # a bare model: its outputs are taken to be in the table's order
     elif predictor.class_names:
         samples = samples.with_class_names(predictor.class_names)  # their numbers become those of the model's outputs
@@ -183,7 +185,9 @@ def evaluate_run(
 def report_name(data: str | Path | Samples | None, *, part: str, tta: str) -> str:
     """Name the files that `evaluate_run` writes, without their suffixes."""
     own = "report" if part == "test" else f"report-{part}"
-    name = own if data is None else f"report-{_label(data)}"
+    label = "" if data is None else _label(data)
+    # Data that bear the name of a part shall not replace the part's own report.
+    name = own if data is None else f"report-{'all-of-' if label in ('train', 'validation', 'test') else ''}{label}"
     return name if tta == "none" else f"{name}-{tta}"
 
 
@@ -195,8 +199,8 @@ def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
     """Warn where photographs of other data, or others of their lesions, trained the run or chose its model."""
     parts = Split.load(run.split).apply(Samples.load(run.samples))
     known = [sample for name in ("train", "validation") for sample in parts.get(name, ())]
-    images, lesions = {sample.image for sample in known}, {sample.lesion_id for sample in known} - {None}
-    seen = sum(sample.image.absolute() in images or sample.lesion_id in lesions for sample in samples)
+    images, lesions = {sample.image.resolve() for sample in known}, {sample.lesion_id for sample in known} - {None}
+    seen = sum(sample.image.resolve() in images or sample.lesion_id in lesions for sample in samples)
     if seen:
         warnings.warn(
             f"{samples.source or 'data'}: {seen} of {len(samples)} photographs, or others of their lesions, trained this run "

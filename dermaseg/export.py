@@ -162,12 +162,15 @@ def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
     proto = onnx_proto(source)
     _leave_out(proto, folded_kernels(read_weights(preset)), preset.path)
     content = proto.SerializeToString()
+    card = {**preset.card, "graph_sha256": hashlib.sha256(content).hexdigest()}
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Preset(preset.name, Path(shutil.copy(preset.path, folder)), card)
+        trial.graph.write_bytes(content)
+        exported = predict_onnx(OnnxModel.from_preset(trial))
+        compare(source, exported, make_probes(None, None, source.size, {}), Limits(tolerance=tolerance), preset.graph)
     write_atomically(preset.graph, lambda unfinished: unfinished.write_bytes(content))
-    write_json(preset.path.with_suffix(".json"), {**preset.card, "graph_sha256": hashlib.sha256(content).hexdigest()})
-    written = find_preset(preset.name, folder=preset.path.parent)
-    exported = predict_onnx(OnnxModel.from_preset(written))
-    compare(source, exported, make_probes(None, None, source.size, {}), Limits(tolerance=tolerance), preset.graph)
-    return written.graph
+    write_json(preset.path.with_suffix(".json"), card)
+    return preset.graph
 
 
 def _leave_out(proto: Any, kernels: Mapping[str, np.ndarray], path: Path) -> None:

@@ -25,7 +25,7 @@ from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
-from dermaseg.runs import RunFolder, read_json, versions, write_json
+from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
 from dermaseg.transfer import head_comes_first, warn_of_lent_knowledge
@@ -147,7 +147,7 @@ def resume(
 
     Args:
         output: The run folder.
-        data: Where the photographs are now, if they have moved.
+        data: Where the photographs are now, if they have moved; the run folder remembers it.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
@@ -168,8 +168,12 @@ def resume(
             raise DataError(
                 f"{run.path}: of several processes each may have stopped elsewhere. Go on with it in one, or train anew."
             )
-    samples = load_samples(run, data)
-    return fit(task, plan, samples, Split.load(run.split), run, callbacks=callbacks or [], on_decode=on_decode)
+    samples, split = load_samples(run, data), Split.load(run.split)
+    if data is not None:
+        learning_parts(split, samples)  # all are there
+        samples = samples.map(with_absolute_paths)
+        write_atomically(run.samples, samples.save)  # where the finished run will be scored
+    return fit(task, plan, samples, split, run, callbacks=callbacks or [], on_decode=on_decode)
 
 
 def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None) -> Decisions:

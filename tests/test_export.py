@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 import zipfile
 from collections import Counter
+from unittest import mock
 
 import keras
 import numpy as np
@@ -14,9 +16,11 @@ from dermaseg import cli
 from dermaseg.converters import CONVERTERS
 from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.export import export_model, training_size
+from dermaseg.export import export_graph, export_model, training_size
 from dermaseg.metrics import segmentation_scores
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
+from dermaseg.prediction import Predictor
+from dermaseg.pretrained import FOLDER, find_preset
 from dermaseg.runtime import OnnxModel
 
 onnx = pytest.importorskip("onnx")
@@ -184,6 +188,26 @@ def test_outputs_that_are_no_mask_are_held_to_the_tolerance(tmp_path):
 
 
 @tensorflow_only
+def test_a_file_of_one_size_reads_photographs_of_any(model, tmp_path):
+    path = export_model(model, tmp_path / "model.onnx", size=(24, 40))
+    prediction = Predictor(path)(photographs()[0])
+    assert prediction.mask.shape == photographs().shape[1:3]
+
+
+@tensorflow_only
+def test_a_presets_graph_that_differs_leaves_the_one_that_is_there(tmp_path, monkeypatch):
+    for suffix in (".npz", ".onnx", ".json"):
+        shutil.copy(FOLDER / f"unet-ham10000-128{suffix}", tmp_path)
+    preset = find_preset("unet-ham10000-128", folder=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DermasegError, match="not written"):
+        export_graph(preset, tolerance=1e-12)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    preset.graph.unlink()
+    assert OnnxModel.from_preset(find_preset(preset.name, folder=export_graph(preset).parent)).output_names == ("mask",)
+
+
+@tensorflow_only
 def test_int8_needs_convolutions_in_the_middle(model, tmp_path):
     with pytest.raises(DermasegError, match="convolutions between the first and the last"):
         export_model(model, tmp_path / "model.onnx", precision="int8", check_images=photographs())
@@ -294,13 +318,24 @@ def test_litert(tmp_path):
 
 
 @tensorflow_only
-@pytest.mark.thorough
-def test_litert_says_when_a_fixed_size_would_help(tmp_path):
-    network = build_fuzzy_unet(filters=(4, 8))
-    with pytest.raises(DermasegError, match=r"no kernel for a part of this model.*size=\(height, width\)"):
-        export_model(network, tmp_path / "model.tflite")
+def test_litert_says_when_a_fixed_size_would_help(model, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            tf.lite.TFLiteConverter, "from_saved_model", lambda folder: mock.Mock(convert=mock.Mock(side_effect=OSError))
+        )
+        with pytest.raises(DermasegError, match=r"no kernel for a part of this model.*size=\(height, width\)"):
+            export_model(model, tmp_path / "model.tflite")
+        with pytest.raises(DermasegError, match="no kernel for a part of this model. Export to ONNX instead"):
+            export_model(model, tmp_path / "model.tflite", size=(45, 61))
     assert not list(tmp_path.iterdir())
-    assert export_model(network, tmp_path / "model.tflite", size=(45, 61)).is_file()
+
+
+@tensorflow_only
+@pytest.mark.thorough
+def test_litert_has_kernels_for_fuzzy_gates_of_any_size(tmp_path):
+    assert export_model(build_fuzzy_unet(filters=(4, 8)), tmp_path / "model.tflite").is_file()
 
 
 @tensorflow_only

@@ -182,6 +182,24 @@ def test_dropout_that_cannot_be_is_named(model):
         Predictor(exported, size=192, dropout_samples=4)
 
 
+def test_a_model_of_one_height_and_width_reads_photographs_of_any(model):
+    fixed = build_unet(filters=(8, 16), input_shape=(24, 40, 3))
+    fixed.set_weights(model.get_weights())
+    predictor = Predictor(fixed)
+    assert predictor.size == 31  # the side of a square as large
+    image = photo(60, 52)
+    probability = predictor(image).probability
+    assert probability.shape == (60, 52)
+    # The same pixels that the open model sees in a photograph of that shape.
+    stretched = np.asarray(Image.fromarray(image).resize((40, 24), Image.Resampling.BOX))
+    np.testing.assert_array_equal(predictor(stretched).probability, Predictor(model, size=31)(stretched).probability)
+    assert Predictor(fixed, tta="flips")(image).disagreement["mask"] >= 0
+    with pytest.raises(ValueError, match="24 by 40 pixels alone, which tta='dihedral' turns"):
+        Predictor(fixed, tta="dihedral")
+    with pytest.raises(ValueError, match=r"size=128: the model takes 24 by 40 pixels alone\. Leave size out"):
+        Predictor(fixed, size=128)
+
+
 def test_a_scale_gives_millimetres(model):
     scaled = Predictor(model, size=32, threshold=0.05, mm_per_px=0.1)(photo(40, 50)).measure()
     assert scaled.diameter_mm == pytest.approx(0.1 * scaled.diameter_px)

@@ -68,6 +68,14 @@ def test_official_parts_must_be_there(drawn):
         draw_split(drawn, "mine", seed=0, by_class=True)
 
 
+def test_a_predictor_keeps_no_classes_of_what_it_was_scored_on(drawn):
+    outlines = Predictor(build_unet(filters=(8, 16)), size=32)
+    some = drawn[:4]
+    for classes in (dict.fromkeys(some.class_names, "lesion"), {name: name.upper() for name in some.class_names}):
+        assert evaluate(outlines, some.relabel(classes), subgroups=()).figures["jaccard"].count == 4
+    assert outlines.class_names == ()
+
+
 def test_a_mask_of_another_size_counts_and_one_of_another_shape_is_refused(drawn, tmp_path):
     def resized(sample, size):
         path = tmp_path / f"{size[0]}-{sample.mask.name}"

@@ -15,7 +15,7 @@ from dermaseg import callbacks, fitting, pace, run_data, runs
 from dermaseg.data import Split, make_dataset, read_samples
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
-from dermaseg.evaluation import evaluate_run
+from dermaseg.evaluation import evaluate_run, report_name
 from dermaseg.saving import load_model
 from dermaseg.tasks import TASKS, Settings, get_task
 from dermaseg.training import average_runs, resume, train
@@ -117,6 +117,20 @@ def test_another_folder_is_scored_whole(finished, data):
     assert len(report.rows) == 28
 
 
+def test_photographs_are_known_again_by_another_path(finished, data, tmp_path):
+    (tmp_path / "link").symlink_to(data, target_is_directory=True)
+    nameless = read_samples(tmp_path / "link").map(lambda sample: dataclasses.replace(sample, lesion_id=None, patient_id=None))
+    learned = sum(len(Split.load(finished.split).parts[name]) for name in ("train", "validation"))
+    with pytest.warns(UserWarning, match=rf"{learned} of 28 photographs, or others of their lesions, trained this run"):
+        evaluate_run(finished, data=nameless)
+
+
+def test_other_data_that_bear_a_parts_name_do_not_replace_its_report():
+    assert report_name("elsewhere/validation", part="test", tta="none") == "report-all-of-validation"
+    assert report_name(None, part="validation", tta="none") == "report-validation"
+    assert report_name("elsewhere/isic", part="test", tta="flips") == "report-isic-flips"
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, interrupted):
     assert not (interrupted / "model.keras").exists()
@@ -127,6 +141,18 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, interru
     assert first.dtype.names == second.dtype.names
     for name in first.dtype.names:
         np.testing.assert_allclose(second[name], first[name], rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_run_whose_photographs_have_moved_goes_on_and_is_scored_where_they_are(interrupted, data, tmp_path):
+    moved = Path(shutil.copytree(data, tmp_path / "moved"))
+    saved = json.loads((interrupted / "samples.json").read_text().replace(str(data), str(tmp_path / "gone")))
+    (interrupted / "samples.json").write_text(json.dumps(saved))
+    with pytest.raises(DataError, match="ids of the part"):
+        resume(interrupted, data=read_samples(moved)[:3])
+    assert str(moved) not in (interrupted / "samples.json").read_text()
+    run = resume(interrupted, data=moved)
+    report = evaluate_run(run)
+    assert {row["id"] for row in report.rows} == set(Split.load(run.split).parts["test"])
 
 
 def test_a_table_of_samples_trains_without_a_folder_to_read_again(data, tmp_path):

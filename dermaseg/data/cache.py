@@ -63,6 +63,9 @@ class PixelCache:
         samples = tuple(samples)
         if not samples:
             raise DataError("There are no samples to read pixels of. Check the filters and the split.")
+        if masks is True:
+            for sample in samples:  # a file of the same pixels may be there, with empty masks where none were known
+                _mask_of(sample)
         if folder is None:
             folder = tempfile.mkdtemp(prefix="dermaseg-")
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -145,12 +148,16 @@ def decode(sample: Sample, *, size: tuple[int, int], masks: Masks) -> tuple[np.n
     image = read_image(sample.image, min_size=size)
     if not masks:
         return resize_image(image, size), None
-    if sample.mask is None:
-        if masks == "where known":
-            return resize_image(image, size), np.zeros(size, np.uint8)
-        raise DataError(f"Sample {sample.id!r} has no mask. Keep samples.with_masks(), or ask for another target.")
-    mask = read_mask_at(sample.mask, size, photograph_size=image.shape[:2])
+    if sample.mask is None and masks == "where known":
+        return resize_image(image, size), np.zeros(size, np.uint8)
+    mask = read_mask_at(_mask_of(sample), size, photograph_size=image.shape[:2])
     return resize_image(image, size), mask
+
+
+def _mask_of(sample: Sample) -> Path:
+    if sample.mask is None:
+        raise DataError(f"Sample {sample.id!r} has no mask. Keep samples.with_masks(), or ask for another target.")
+    return sample.mask
 
 
 def decode_all(

@@ -190,12 +190,15 @@ def k_folds(
     )
 
 
+_IN_WORDS = {"train": "training", "validation": "validation"}
+
+
 def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0, duplicates: Pairs = None) -> Split:
     """Keep the parts that the data set came with, and carve a validation part out of its training part.
 
-    The official test part stays as it is. Training photographs that share a lesion, a patient or, where `duplicates`
-    are given, a picture with it or with an official validation part are left out of the split, with a warning: they
-    would make the test measure memory.
+    The official test part stays as it is. Photographs of the other parts that share a lesion, a patient or, where
+    `duplicates` are given, a picture with it are left out of the split, with a warning, and so are training photographs
+    that share one with an official validation part: they would make the test measure memory.
 
     Args:
         samples: A table whose metadata says the `part` of every row.
@@ -209,7 +212,7 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
         DataError: If a row has no part, or no row is of the training part.
 
     Warns:
-        UserWarning: If training photographs are left out, or rows say neither lesion nor patient.
+        UserWarning: If photographs are left out, or rows say neither lesion nor patient.
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation={validation}: the share must be between 0 and 1.")
@@ -223,19 +226,21 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
             )
         rows[part].append(row)
     groups, kept_together = _groups(samples, "auto", duplicates)
-    held_out = np.unique(groups[rows["validation"] + rows["test"]])
-    shared = np.isin(groups[rows["train"]], held_out)
-    if shared.any():
-        warnings.warn(
-            f"left {shared.sum()} of {len(shared)} training photographs out of the split: "
-            "the official validation or test part shows the same lesion, patient or picture.",
-            UserWarning,
-            stacklevel=2,
-        )
-    kept = [row for row, leaks in zip(rows["train"], shared, strict=True) if not leaks]
+    held_out = {"validation": rows["test"], "train": rows["validation"] + rows["test"]}
+    for part, others in held_out.items():
+        shared = np.isin(groups[rows[part]], groups[others])
+        if shared.any():
+            warnings.warn(
+                f"left {shared.sum()} of {len(shared)} {_IN_WORDS[part]} photographs out of the split: "
+                f"the official {'test' if part == 'validation' else 'validation or test'} part shows the same lesion, patient "
+                "or picture.",
+                UserWarning,
+                stacklevel=2,
+            )
+        rows[part] = [row for row, leaks in zip(rows[part], shared, strict=True) if not leaks]
+    kept = rows["train"]
     if not kept:
         raise DataError(f"{samples.source or 'samples'}: no photograph is left for training. Split the data at random.")
-    rows["train"] = kept
     parts = {name: tuple(samples.ids[row] for row in members) for name, members in rows.items() if members}
     if "validation" not in parts:
         training = samples.select(kept)

@@ -111,7 +111,7 @@ class AttentionSkipGate(SkipGate):
 
     References:
         Oktay et al., 2018, "Attention U-Net", equations 1 and 2. Deviations: batch normalisation before the rectifier, as in
-        the authors' later code; 2 sigmoid for sigmoid, and psi from 0; the decoder's features at the skip's own size.
+        the authors' later code; 2 sigmoid for sigmoid, and psi from 0; the decoder's features on a grid of their own.
     """
 
     def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:

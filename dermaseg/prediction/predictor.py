@@ -34,8 +34,9 @@ class Predictor:
     """Outline and name lesions in photographs of any size with a trained model.
 
     A photograph is brought to the area that the model was trained at, keeping its shape; the probabilities are brought
-    back to its own size before the threshold, so that outlines stay smooth. Class probabilities are calibrated where the model
-    knows its temperature.
+    back to its own size before the threshold, so that outlines stay smooth. For a model that was built or exported for one
+    height and width it is brought to these, whatever its shape, as a training brings all photographs to one. Class
+    probabilities are calibrated where the model knows its temperature.
 
     Args:
         model: A run folder, a saved `.keras` file, an exported `.onnx` file, which runs without Keras, the name of a preset, or
@@ -56,8 +57,8 @@ class Predictor:
 
     Raises:
         DataError: If the model cannot be found or read.
-        ValueError: If the size is not known, an argument is outside its range, or `dropout_samples` are asked of a model
-            without dropout, of one that runs on onnxruntime, or together with `tta`.
+        ValueError: If the size is not known or not the one that the model takes, an argument is outside its range, or
+            `dropout_samples` are asked of a model without dropout, of one that runs on onnxruntime, or together with `tta`.
     """
 
     def __init__(
@@ -79,13 +80,22 @@ class Predictor:
             self.model, card = open_model(model, with_keras=bool(dropout_samples))
         else:
             self.model = model
+        self._fixed = _fixed_canvas(self.model)
         known_size = card.get("size") if size is None else size
+        if self._fixed is not None:
+            known_size = round(math.sqrt(self._fixed[0] * self._fixed[1]))
+            if size not in (None, known_size):
+                height, width = self._fixed
+                raise ValueError(f"size={size!r}: the model takes {height} by {width} pixels alone. Leave size out.")
         if known_size is None:
             raise ValueError("size is not known for this model: give size=... (--size in a shell), the side it was trained at.")
         if known_size < 1:
             raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
         if tta not in TTA:
             raise ValueError(f"tta must be one of {', '.join(TTA)}, got {tta!r}.")
+        if self._fixed is not None and tta == "dihedral" and self._fixed[0] != self._fixed[1]:
+            height, width = self._fixed
+            raise ValueError(f"the model takes {height} by {width} pixels alone, which tta='dihedral' turns: take 'flips'.")
         self.size = int(known_size)
         self.threshold = float(card.get("threshold", 0.5) if threshold is None else threshold)
         if not 0 < self.threshold < 1:
@@ -139,7 +149,7 @@ class Predictor:
 
     def _predict_group(self, group: Sequence[tuple[Path | None, np.ndarray]]) -> Iterator[Prediction]:
         height, width = group[0][1].shape[:2]
-        canvas = fit_area((height, width), self.size)
+        canvas = self._fixed or fit_area((height, width), self.size)
         outputs, disagreements = self._outputs(np.stack([resize_image(image, canvas) for _, image in group]))
         labels = self._classes(outputs["label"]) if "label" in outputs else [{}] * len(group)
         for index, (photo, image) in enumerate(group):
@@ -208,3 +218,13 @@ class Predictor:
         names = self.class_names or tuple(f"class_{index}" for index in range(probabilities.shape[1]))
         calibrated = self.decisions.calibrate(probabilities)
         return [dict(zip(names, row.tolist(), strict=True)) for row in calibrated]
+
+
+def _fixed_canvas(model: Any) -> tuple[int, int] | None:
+    """Return the only height and width in pixels that a model takes, or None where it takes others."""
+    if isinstance(model, OnnxModel):
+        height, width = model.input_size
+    else:
+        shapes = [each.shape for each in getattr(model, "inputs", None) or []]  # a subclass has no such attribute
+        height, width = shapes[0][1:3] if len(shapes) == 1 and len(shapes[0]) == 4 else (None, None)
+    return None if height is None or width is None else (int(height), int(width))

@@ -202,6 +202,13 @@ def test_an_interrupt_leaves_no_half_cache(samples, tmp_path, stop):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_masks_that_were_not_known_are_not_taken_for_empty_ones(samples, tmp_path):
+    some = samples.map(lambda sample: replace(sample, mask=None) if sample.id == samples[1].id else sample)
+    PixelCache(some, size=SIZE, masks="where known", folder=tmp_path)
+    with pytest.raises(DataError, match=f"Sample '{samples[1].id}' has no mask"):
+        PixelCache(some, size=SIZE, masks=True, folder=tmp_path)
+
+
 def test_a_shortened_cache_is_written_again_and_told_when_it_happens_later(samples, tmp_path):
     cache = PixelCache(samples, size=SIZE, folder=tmp_path)
     whole = cache.path.read_bytes()

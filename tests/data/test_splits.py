@@ -193,6 +193,24 @@ class TestOfficial:
         assert not {"ISIC_0000", "ISIC_0005"} & set(part_of_each_id(split))
         assert split.parts["test"] == ("ISIC_0020", "ISIC_0021")
 
+    def test_a_picture_in_validation_and_test_stays_in_the_test_alone(self):
+        # 20 is a copy of a test photograph; 3 shows the same lesion as 20 does.
+        table = table_of([*range(20), 3, 30, 31, 100], parts=["train"] * 20 + ["validation"] * 3 + ["test"])
+        with (
+            pytest.warns(UserWarning, match="left 1 of 3 validation photographs out of the split: the official test part"),
+            pytest.warns(UserWarning, match="left 1 of 20 training photographs out"),
+        ):
+            split = official_split(table, duplicates=[("ISIC_0020", "ISIC_0023")])
+        assert split.parts["validation"] == ("ISIC_0021", "ISIC_0022")
+        assert split.parts["test"] == ("ISIC_0023",)
+        assert not {"ISIC_0003", "ISIC_0020"} & set(part_of_each_id(split))
+
+    def test_a_validation_part_of_copies_alone_is_carved_out_anew(self):
+        table = table_of([*range(20), 100, 100], parts=["train"] * 20 + ["validation"] + ["test"])
+        with pytest.warns(UserWarning, match="left 1 of 1 validation photographs out"):
+            split = official_split(table, validation=0.2)
+        assert {name: len(ids) for name, ids in split.parts.items()} == {"train": 16, "validation": 4, "test": 1}
+
     def test_faults(self):
         with pytest.raises(DataError, match="in the part '', not in one of"):
             official_split(table_of([1, 2]))
