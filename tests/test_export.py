@@ -321,6 +321,7 @@ def test_litert(tmp_path):
 def test_litert_says_when_a_fixed_size_would_help(model, tmp_path, monkeypatch):
     import tensorflow as tf
 
+    failing = mock.Mock(convert=mock.Mock(side_effect=OSError))
     with monkeypatch.context() as patch:
         patch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda folder: failing)
         with pytest.raises(DermasegError, match=r"no kernel for a part of this model.*size=\(height, width\)"):
