@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # benchmarks are no part of the installed package
 
-from benchmarks.fuzzy_comparison.__main__ import _some, main  # noqa: E402
+from benchmarks.fuzzy_comparison.__main__ import main  # noqa: E402
 from benchmarks.fuzzy_comparison.arms import (  # noqa: E402
     ARMS,
     LOSSES,
@@ -28,7 +28,7 @@ from benchmarks.fuzzy_comparison.arms import (  # noqa: E402
 from benchmarks.fuzzy_comparison.differences import FIGURES, binned_aurc, compare, questions, read_scored  # noqa: E402
 from benchmarks.fuzzy_comparison.gates import constant_theta, read_gates  # noqa: E402
 from benchmarks.fuzzy_comparison.gates import main as main_gates  # noqa: E402
-from benchmarks.fuzzy_comparison.stages import photograph_doubt, pixel_counts, run_folder  # noqa: E402
+from benchmarks.fuzzy_comparison.stages import draw_some, photograph_doubt, pixel_counts, run_folder  # noqa: E402
 from benchmarks.fuzzy_comparison.table import write_tables  # noqa: E402
 from dermaseg.data import group_samples, make_synthetic  # noqa: E402
 from dermaseg.errors import DataError  # noqa: E402
@@ -293,12 +293,12 @@ def test_a_gate_that_is_taken_away_is_constant_or_the_identity():
 
 def test_a_limit_keeps_whole_lesions(tmp_path):
     samples = make_synthetic(tmp_path, count=20, size=(24, 32), images_per_lesion=3)
-    kept = _some(samples, 8)
+    kept = draw_some(samples, 8)
     assert 6 <= len(kept) <= 8
     whole = {sample.lesion_id for sample in kept}
     assert len(kept) == sum(sample.lesion_id in whole for sample in samples)
     assert len(group_samples(kept)) == len(kept)
-    assert _some(samples, 100) is samples
+    assert draw_some(samples, 100) is samples
 
 
 @pytest.mark.thorough

@@ -22,12 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from benchmarks.fuzzy_comparison.arms import ARMS, Arm
-from benchmarks.fuzzy_comparison.stages import Protocol, run_folder, score, train
+from benchmarks.fuzzy_comparison.stages import Protocol, draw_some, run_folder, score, train
 from benchmarks.fuzzy_comparison.table import write_tables
-from dermaseg.data import Samples, Split, canvas, group_samples, read_samples, split_samples
+from dermaseg.data import Samples, Split, canvas, read_samples, split_samples
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.errors import DermasegError
 from dermaseg.precision import PRECISIONS, choose_precision
@@ -53,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     arms = [Arm.parse(name) for name in options.arms] if options.arms else list(ARMS)
-    samples = _some(read_samples(options.data).with_masks(), options.limit)
+    samples = draw_some(read_samples(options.data).with_masks(), options.limit)
     split = split_samples(samples, seed=options.split_seed)
     parts = split.apply(samples)
     protocol = Protocol(
@@ -73,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
     _hold_to(protocol, split, options.output)
     scored = {options.part: parts[options.part]}
     if options.data_2 is not None and options.part == "test":
-        scored["second"] = _some(_new(read_samples(options.data_2).with_masks(), samples), options.limit)
+        scored["second"] = draw_some(_new(read_samples(options.data_2).with_masks(), samples), options.limit)
     start, longest = time.monotonic(), 0.0
     for seed in options.seeds:
         for arm in arms:
@@ -114,17 +112,6 @@ def _new(second: Samples, first: Samples) -> Samples:
     if not len(kept):
         raise SystemExit(f"--data-2 {second.source} has no photograph that is not in --data. Give another data set.")
     return kept
-
-
-def _some(samples: Samples, limit: int | None) -> Samples:
-    """Keep about so many photographs of lesions drawn at random, whole lesions only."""
-    if limit is None or limit >= len(samples):
-        return samples
-    groups = group_samples(samples)
-    order = np.random.default_rng(0).permutation(groups.max() + 1)
-    sizes = np.bincount(groups)[order]
-    kept = order[np.cumsum(sizes) <= limit]
-    return samples.select(np.flatnonzero(np.isin(groups, kept)).tolist())
 
 
 def _parser() -> argparse.ArgumentParser:

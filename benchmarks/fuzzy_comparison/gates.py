@@ -28,7 +28,7 @@ import numpy as np
 from keras import ops
 
 from benchmarks.fuzzy_comparison.arms import WITH_RULES, Arm, build_network
-from benchmarks.fuzzy_comparison.stages import masks_of
+from benchmarks.fuzzy_comparison.stages import draw_some, masks_of
 from dermaseg.data import Samples, Split, group_samples, make_dataset, read_mask, read_samples
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.layers import FuzzySkipGate
@@ -104,6 +104,7 @@ def read_gates(model: keras.Model, batches: Any) -> dict[str, GateReading]:
 
 def constant_theta(gate: FuzzySkipGate, mean: np.ndarray) -> np.ndarray:
     """Return theta `(rules, channels)` with which a gate is `mean` everywhere: 2 sigmoid(gain theta) = mean, for each rule."""
+    mean = np.clip(mean, 1e-6, 2.0 - 1e-6)  # a gate that is shut or wide open has no finite theta
     return np.tile(np.log(mean / (2.0 - mean)) / gate.gain, (gate.rules, 1))
 
 
@@ -128,8 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     protocol = read_json(options.output / "protocol.json")
     parts = Split.load(options.output / "split.json").apply(read_samples(options.data).with_masks())
-    shown = parts["train"].select(range(min(_LOOKED_AT, len(parts["train"]))))
-    scored = parts["validation"].select(range(min(options.limit or len(parts["validation"]), len(parts["validation"]))))
+    shown, scored = draw_some(parts["train"], _LOOKED_AT), draw_some(parts["validation"], options.limit)
     found = _trained_runs(options.output)
     rows: list[dict[str, Any]] = []
     jaccards: dict[Arm, dict[str, list[np.ndarray]]] = {}

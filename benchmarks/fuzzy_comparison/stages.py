@@ -22,7 +22,7 @@ from dermaseg.precision import dtype_policy
 from dermaseg.prediction import Predictor
 from dermaseg.runs import read_json, write_atomically, write_csv, write_json
 
-__all__ = ["RELIABILITY_BINS", "Protocol", "masks_of", "run_folder", "score", "train"]
+__all__ = ["RELIABILITY_BINS", "Protocol", "draw_some", "masks_of", "run_folder", "score", "train"]
 
 RELIABILITY_BINS = 15
 _CONFIDENCE_BINS = 240
@@ -217,6 +217,17 @@ def pixel_counts(true: np.ndarray, probability: np.ndarray, entropy: np.ndarray 
         counts[f"{name}_pixels"] = np.bincount(index, minlength=_CONFIDENCE_BINS)
         counts[f"{name}_wrong"] = np.bincount(index[wrong], minlength=_CONFIDENCE_BINS)
     return counts
+
+
+def draw_some(samples: Samples, limit: int | None) -> Samples:
+    """Keep about so many photographs of lesions drawn at random, whole lesions only."""
+    if limit is None or limit >= len(samples):
+        return samples
+    groups = group_samples(samples)
+    order = np.random.default_rng(0).permutation(groups.max() + 1)
+    sizes = np.bincount(groups)[order]
+    kept = order[np.cumsum(sizes) <= limit]
+    return samples.select(np.flatnonzero(np.isin(groups, kept)).tolist())
 
 
 def masks_of(model: keras.Model, samples: Samples, size: int) -> Iterator[np.ndarray]:

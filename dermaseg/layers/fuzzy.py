@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from dermaseg.fuzzy import gaussian_membership
-from dermaseg.layers.gates import SkipGate, check_integer, mix_channels
+from dermaseg.layers.gates import JointSkipGate, check_integer
 
 __all__ = ["FuzzyMembership", "FuzzySkipGate"]
 
@@ -91,7 +91,7 @@ class FuzzyMembership(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class FuzzySkipGate(SkipGate):
+class FuzzySkipGate(JointSkipGate):
     """Weigh a skip's channels by fuzzy rules over skip and decoder features.
 
     A rule says "where the features look like this, let these channels pass". With R = `channels` and J = `rules`:
@@ -116,10 +116,7 @@ class FuzzySkipGate(SkipGate):
         decoder_stride: The decoder map's own grid, in pixels of the skip. 2 takes it before it is upsampled: with a stride of 2
             the same figures as after nearest-neighbour upsampling, for less.
         gain: How fast the gate leaves the identity. Adam and its kin move every weight about as far a step, whatever its
-            gradient; theta begins at 0, and with a gain of 1 a few hundred steps leave g within a hundredth of 1.
-        quadratic: False drops q^2 W2: the rules then split the features by hyperplanes. The control that tells whether it
-            is the Gaussian sets that help.
-        return_firing_strengths: Also return w.
+            gradient, and theta begins at 0. Weights handed to a gate of another gain open it otherwise.
 
     Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, the encoder's height and width `decoder_stride`
     times the decoder's, and multiples of `stride`.
@@ -178,15 +175,15 @@ class FuzzySkipGate(SkipGate):
         scale = ops.exp(self.log_t) / math.sqrt(self.width)
         precision = scale * ops.square(_positive(self.rho))
         bias = -0.5 * ops.sum(precision * ops.square(self.center), axis=0)
-        log_strength = mix_channels(q, precision * self.center) + bias
+        log_strength = ops.matmul(q, precision * self.center) + bias
         if self.quadratic:
-            log_strength = log_strength + mix_channels(ops.square(q), -0.5 * precision)
+            log_strength = log_strength + ops.matmul(ops.square(q), -0.5 * precision)
         return ops.softmax(log_strength)
 
     def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
         """Return the gated skip, and the firing strengths where asked for."""
         strengths = self.firing_strengths(encoder, decoder, training=training)
-        logits = mix_channels(ops.cast(strengths, self.compute_dtype), self.gain * self.theta)
+        logits = ops.matmul(ops.cast(strengths, self.compute_dtype), self.gain * self.theta)
         gated = self._apply_gate(encoder, logits)
         return (gated, strengths) if self.return_firing_strengths else gated
 

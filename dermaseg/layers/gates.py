@@ -9,11 +9,14 @@ from keras import ops
 
 from dermaseg.layers.normalization import BatchNormalization
 
-__all__ = ["AttentionSkipGate", "SkipGate", "check_integer", "mix_channels"]
+__all__ = ["AttentionSkipGate", "JointSkipGate", "check_integer"]
 
 
-class SkipGate(keras.layers.Layer):
-    """The part that both gates share: one normalised map of what skip and decoder say about a place."""
+class JointSkipGate(keras.layers.Layer):
+    """What gates have in common: one normalised map of what skip and decoder say about a place.
+
+    Its arguments are those of `FuzzySkipGate`.
+    """
 
     def __init__(
         self, channels: int | None = None, stride: int = 1, decoder_stride: int = 1, gain: float = 1.0, **kwargs: Any
@@ -30,7 +33,7 @@ class SkipGate(keras.layers.Layer):
         self.channels = channels
         self.stride = stride
         self.decoder_stride = decoder_stride
-        self.gain = gain
+        self.gain = float(gain)
 
     def build(self, encoder_shape: tuple[Any, ...], decoder_shape: tuple[Any, ...]) -> None:
         """Create the projections into R channels."""
@@ -85,7 +88,7 @@ class SkipGate(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
-class AttentionSkipGate(SkipGate):
+class AttentionSkipGate(JointSkipGate):
     """Weigh a skip's places by additive attention: the control for `FuzzySkipGate`.
 
     q = norm(W_e e + W_d d), g = 2 sigmoid(gain psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that
@@ -102,7 +105,7 @@ class AttentionSkipGate(SkipGate):
     Output shape: that of `encoder`.
 
     Raises:
-        ValueError: If `channels` or `stride` is not a positive integer, or the inputs' heights and widths do not fit.
+        ValueError: If an argument is outside its range, or the inputs' heights and widths do not fit.
 
     Examples:
         >>> skip = keras.random.normal((1, 8, 8, 16))
@@ -123,12 +126,7 @@ class AttentionSkipGate(SkipGate):
     def call(self, encoder: Any, decoder: Any, training: bool | None = None) -> Any:
         """Return the gated skip."""
         q = ops.relu(self._joint(encoder, decoder, training))
-        return self._apply_gate(encoder, mix_channels(q, self.gain * self.psi) + self.gain * self.psi_bias)
-
-
-def mix_channels(maps: Any, weights: Any) -> Any:
-    """Return maps @ weights, at each place. By `ops.matmul` TensorFlow would multiply picture by picture, and slowly."""
-    return ops.tensordot(maps, weights, axes=1)
+        return self._apply_gate(encoder, ops.matmul(q, self.gain * self.psi) + self.gain * self.psi_bias)
 
 
 def check_integer(name: str, value: Any, *, minimum: int) -> None:

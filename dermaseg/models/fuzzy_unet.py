@@ -91,6 +91,8 @@ def build_fuzzy_unet(
     """
     if gate not in _GATES:
         raise ValueError(f"gate must be one of {', '.join(_GATES)}, got {gate!r}.")
+    if gate_stride not in (1, 2):
+        raise ValueError(f"gate_stride must be 1 or 2, got {gate_stride!r}.")
     if uncertainty and (gate == "attention" or classifier_activation is None):
         raise ValueError(
             f"uncertainty needs probabilities and rules, got classifier_activation={classifier_activation!r}, gate={gate!r}."

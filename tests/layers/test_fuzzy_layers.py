@@ -11,6 +11,8 @@ GATES = [
     (FuzzySkipGate, {}),
     (FuzzySkipGate, {"rules": 3, "channels": 5, "stride": 2, "gain": 10.0}),
     (FuzzySkipGate, {"quadratic": False}),
+    (FuzzySkipGate, {"stride": 2, "decoder_stride": 2}),
+    (FuzzySkipGate, {"decoder_stride": 2}),
     (AttentionSkipGate, {"channels": 4, "stride": 2}),
 ]
 
@@ -19,6 +21,12 @@ GATES = [
 def tensors():
     generator = np.random.default_rng(0)
     return generator.normal(size=(2, 8, 6, 16)).astype("float32"), generator.normal(size=(2, 8, 6, 12)).astype("float32")
+
+
+def on_own_grid(decoder, options):
+    """The decoder's map as a gate of these options takes it."""
+    stride = options.get("decoder_stride", 1)
+    return decoder[:, ::stride, ::stride]
 
 
 def randomise(layer, scale=1.0):
@@ -129,17 +137,18 @@ def test_attention_gate_is_its_formula(tensors):
 def test_gate_starts_as_the_identity(tensors, gate, options, policy):
     encoder, decoder = (ops.cast(x, keras.DTypePolicy(policy).compute_dtype) for x in tensors)
     for training in (False, True):
-        gated = gate(**options, dtype=policy)(encoder, decoder, training=training)
+        gated = gate(**options, dtype=policy)(encoder, on_own_grid(decoder, options), training=training)
         assert gated.dtype == encoder.dtype
         np.testing.assert_array_equal(ops.cast(gated, "float32"), ops.cast(encoder, "float32"))
 
 
 @pytest.mark.parametrize(("gate", "options"), GATES)
 def test_gate_learns_from_its_start(tensors, gate, options, adamw):
-    encoder, decoder = tensors
-    inputs = [keras.Input(x.shape[1:]) for x in tensors]
+    encoder, decoder = tensors[0], on_own_grid(tensors[1], options)
+    inputs = [keras.Input(x.shape[1:]) for x in (encoder, decoder)]
     model = keras.Model(inputs, gate(**options)(*inputs))
-    target = encoder * (1.5 + 0.4 * np.tanh(decoder[..., :1]))
+    factor = encoder.shape[1] // decoder.shape[1]
+    target = encoder * (1.5 + 0.4 * np.tanh(decoder[..., :1])).repeat(factor, axis=1).repeat(factor, axis=2)
     model.compile(adamw(model, 0.05), "mse", jit_compile=True)
     first = model.train_on_batch([encoder, decoder], target)
     before = [ops.convert_to_numpy(weight) for weight in model.trainable_weights]
@@ -185,6 +194,12 @@ def test_extreme_inputs_stay_finite(policy):
 def test_config_round_trip(layer):
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert again.get_config() == layer.get_config()
+
+
+def test_a_gate_saved_before_it_had_a_gain_is_as_it_was():
+    config = FuzzySkipGate(stride=2).get_config()
+    del config["gain"], config["decoder_stride"]
+    assert FuzzySkipGate.from_config(config).get_config() == FuzzySkipGate(stride=2, name=config["name"]).get_config()
 
 
 @pytest.mark.parametrize(

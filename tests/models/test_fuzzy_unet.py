@@ -31,6 +31,7 @@ def share_weights(source, target):
         ({"gate": "linear", "bottleneck_gate": True}, "float32"),
         ({"gate": "attention"}, "float32"),
         ({"gate_stride": 1, "rules": 3, "gate_channels": 4}, "float32"),
+        ({"gate_stride": 1}, "mixed_bfloat16"),
     ],
 )
 def test_starts_as_the_plain_unet(options, policy, keras_policy):
@@ -100,6 +101,7 @@ def test_deep_supervision_keeps_its_outputs_beside_the_uncertainty():
         ({"uncertainty": True, "gate": "attention"}, "uncertainty needs"),
         ({"uncertainty": True, "classifier_activation": None}, "uncertainty needs"),
         ({"rules": 1}, "rules"),
+        ({"gate_stride": 4}, "gate_stride must be 1 or 2, got 4"),
     ],
 )
 def test_refuses(options, message):
