@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "evaluate", "evaluate_run"]
 
+_PARTS = ("train", "validation", "test")
 SUBGROUPS = ("class", "sex", "age", "localization", "tone", "hair", "ruler", "dark_corners")
 ATTRIBUTES = ("tone", "hair", "ruler", "dark_corners")
 # "accuracy" in a report is that of the classes; most pixels are skin, and theirs says little.
@@ -152,7 +153,8 @@ def evaluate_run(
         on_image: Called with (done, all).
 
     Returns:
-        The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*`: JSON, Markdown, a row a
+        The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*` (`report-all-of-<data>.*`
+            where the data bear the name of a part): JSON, Markdown, a row a
         photograph as CSV, pictures, and one HTML page that holds them all; of the own test
         part also `MODEL_CARD.md`.
     """
@@ -184,10 +186,10 @@ def evaluate_run(
 
 def report_name(data: str | Path | Samples | None, *, part: str, tta: str) -> str:
     """Name the files that `evaluate_run` writes, without their suffixes."""
-    own = "report" if part == "test" else f"report-{part}"
-    label = "" if data is None else _label(data)
-    # Data that bear the name of a part shall not replace the part's own report.
-    name = own if data is None else f"report-{'all-of-' if label in ('train', 'validation', 'test') else ''}{label}"
+    label = ("" if part == "test" else part) if data is None else _label(data)
+    if data is not None and label in _PARTS:
+        label = f"all-of-{label}"  # it shall not replace the part's own report
+    name = f"report-{label}" if label else "report"
     return name if tta == "none" else f"{name}-{tta}"
 
 
