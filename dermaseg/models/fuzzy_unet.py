@@ -57,7 +57,7 @@ def build_fuzzy_unet(
         gate: `"fuzzy"`; or a control of the same place and width: `"linear"` (the rules without their quadratic terms) or
             `"attention"` (`AttentionSkipGate`, which has no rules).
         gate_stride: The gates' grid, in pixels of their skip. 2 is the decoder's own grid before it is upsampled, as in
-            attention U-Net, and keeps a training step within 10 % of the plain U-Net's; 1 decides for each pixel.
+            attention U-Net, and costs a training step about a tenth more; 1 decides for each pixel.
         gate_gain: How fast gates leave the identity, `gain` of `FuzzySkipGate`.
         bottleneck_gate: Also gate the coarsest map, by itself, pixel by pixel.
         uncertainty: Also return two maps of where not to trust the mask. They add no weights: build with False to train,
