@@ -153,10 +153,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 # In this order: each overwrites what the one before has left; of what was learned only the means are needed then.
-_EDITS: Mapping[str, Callable[[FuzzySkipGate, GateReading], Any]] = {
-    "trained": lambda gate, reading: gate.theta,
+_EDITS: Mapping[str, Callable[[FuzzySkipGate, GateReading], np.ndarray]] = {
+    "trained": lambda gate, reading: ops.convert_to_numpy(gate.theta),
     "constant": lambda gate, reading: constant_theta(gate, reading.mean),
-    "none": lambda gate, reading: ops.zeros_like(gate.theta),
+    "none": lambda gate, reading: np.zeros(gate.theta.shape),
 }
 
 
