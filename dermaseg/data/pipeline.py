@@ -205,7 +205,10 @@ def _tf_dataset(batches: Batches, initial_epoch: int) -> Any:
     first = batches.read(initial_epoch, 0)
     specs = tf.nest.map_structure(lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), first)
     dataset = tf.data.Dataset.from_generator(content, output_signature=specs)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Its thread looks at the pipeline ever less often, and the end of an epoch may wait, for seconds, until it looks again.
+    options.autotune.enabled = False
+    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(2).with_options(options)
 
 
 def _py_dataset(batches: Batches, initial_epoch: int) -> Any:
