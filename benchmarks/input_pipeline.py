@@ -2,13 +2,14 @@
 
     KERAS_BACKEND=jax python -m benchmarks.input_pipeline       # photographs varied on JAX's device too
 
-The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed.
+The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed; of an epoch's
+end, from its last batch to the next thing that a training does, the longest of ten.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -57,8 +58,20 @@ def main() -> None:
                 report(f"augment {name}, {size} px", BATCH, lambda: augment(images, masks, rng=rng))  # noqa: B023
                 dataset = make_dataset(samples, size=size, batch_size=BATCH, augment=augment, shuffle=True, cache_dir=folder)
                 report(f"whole data set, augment {name}, {size} px", count, lambda: list(dataset))  # noqa: B023
+                print(f"{f'end of an epoch, augment {name}, {size} px':<44} {1e3 * longest_end(dataset):7.3f} ms")
                 if keras.backend.backend() == "jax":
                     report_on_device(name, OnDevice(augment), images, masks)
+
+
+def longest_end(dataset: Iterable[object], epochs: int = 10) -> float:
+    """Return the longest of some waits for the end of an epoch after its last batch, in seconds."""
+    waits = []
+    for _ in range(epochs):
+        last = time.perf_counter()
+        for _ in dataset:
+            last = time.perf_counter()
+        waits.append(time.perf_counter() - last)
+    return max(waits)
 
 
 def report_on_device(name: str, augment: OnDevice, images: np.ndarray, masks: np.ndarray) -> None:

@@ -154,9 +154,8 @@ def evaluate_run(
 
     Returns:
         The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*` (`report-all-of-<data>.*`
-            where the data bear the name of a part): JSON, Markdown, a row a
-        photograph as CSV, pictures, and one HTML page that holds them all; of the own test
-        part also `MODEL_CARD.md`.
+        where the data bear the name of a part): JSON, Markdown, a row a photograph as CSV, pictures, and one HTML page that
+        holds them all; of the own test part also `MODEL_CARD.md`.
     """
     from dermaseg.report_page import write_pictures_and_page
 
