@@ -420,7 +420,7 @@ def fuzzy_model():
     from dermaseg.models import build_fuzzy_unet
 
     keras.utils.set_random_seed(0)
-    model = build_fuzzy_unet(filters=(8, 8), rules=5, gate_channels=4)
+    model = build_fuzzy_unet(filters=(8, 8), rules=5, gate_channels=4, gate_gain=0.5)
     gate = model.get_layer("gate_0")
     theta = np.zeros(gate.theta.shape, "float32")
     theta[3], theta[1] = 2.0, -1.0  # rule 3 changes the skip most, then rule 1
@@ -436,6 +436,9 @@ def test_the_sets_of_the_strongest_rules_are_drawn_as_the_gate_computes_them(fuz
     assert sorted(legend(figure)) == ["rule 1", "rule 3"]
     consequents, *sets = [axis for axis in figure.axes if axis.get_title()]
     assert consequents.get_title() == "what each rule lets pass"
+    medians = {round(mark.get_ydata()[0]): mark.get_xdata()[0] for mark in consequents.lines if mark.get_marker() == "o"}
+    assert medians[0] == 1
+    assert [medians[3], medians[1]] == pytest.approx([2 / (1 + np.exp(-0.5 * 2)), 2 / (1 + np.exp(0.5))])
     assert len(sets) == 3
     channel = int(sets[0].get_title().split()[-1])
     line = {line.get_label(): line for line in sets[0].lines}["rule 3"]
