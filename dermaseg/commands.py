@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dermaseg.console import USER_ERROR, complain, console, load_backend_quietly, say
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
-from dermaseg.errors import DermasegError
+from dermaseg.errors import DataError, DermasegError
 from dermaseg.prediction.photos import Photo
 from dermaseg.tasks import TASKS, Settings
 
@@ -141,6 +141,11 @@ def predict(options: argparse.Namespace) -> int:
     from dermaseg.progress import counting
 
     model, given_photos = _model_and_photos(options.paths)
+    output = options.output.resolve()
+    if any(given.is_dir() and given.resolve() == output for given in given_photos):
+        raise ValueError(f"{options.output}: masks would lie among the photographs. Give another --output.")
+    if (options.output / "predictions.csv").exists():
+        say(f"{options.output} holds earlier predictions: table and page are replaced, and outlines of the same names.")
     if options.dropout_samples or _needs_keras(model):
         load_backend_quietly()
     found = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
@@ -197,12 +202,14 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
     """Tell whether the first path is a model; without one it is a photograph like the others."""
     from dermaseg.pretrained import is_preset, list_presets
 
-    first = paths[0]
-    names_model = first.suffix in (".keras", ".onnx") or is_preset(first)
-    if names_model or (first.is_dir() and (first / "settings.json").is_file()):
-        if len(paths) == 1:
+    first, *others = paths
+    for path in others:
+        if _holds_model(path):
+            raise ValueError(f"{path} is a model: name it before the photographs.")
+    if _holds_model(first) or is_preset(first):
+        if not others:
             raise ValueError(f"{first} is a model: name one or more photographs after it.")
-        return first, paths[1:]
+        return first, others
     if not first.exists() and not first.suffix:
         raise ValueError(
             f"{first}: there is no model, preset or photograph of that name. The presets are "
@@ -213,6 +220,10 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
             f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."
         )
     return None, paths
+
+
+def _holds_model(path: Path) -> bool:
+    return path.suffix in (".keras", ".onnx") or (path.is_dir() and (path / "settings.json").is_file())
 
 
 def _needs_keras(model: Path | None) -> bool:
@@ -331,6 +342,8 @@ def demo(options: argparse.Namespace) -> None:
     from dermaseg.progress import counting, training_progress
 
     data, folder, predictions = (options.output / name for name in ("data", "run", "predictions"))
+    if (folder / "settings.json").exists():  # its photographs shall not change under a run
+        raise DataError(f"{folder}: holds a run already. Give another --output.")
     say(f"Making {options.images} synthetic photographs in {data}")
     samples = make_synthetic(data, count=options.images, size=DEMO_PHOTO, seed=options.seed)
     with counting(console, "prepare") as decoded, training_progress(console) as shown:

@@ -116,13 +116,13 @@ def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Put nested figures into columns of their own: `p_nv`, `asymmetry` ..."""
+    """Put nested figures into columns of their own, `p_nv`, `asymmetry` ...; names in one column stand apart by "; "."""
     flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
     flat |= {f"p_{name}": value for name, value in row.get("classes", {}).items()}
-    flat |= {name: " ".join(row[name]) for name in ("possible", "above_threshold") if name in row}
+    flat |= {name: "; ".join(row[name]) for name in ("possible", "above_threshold") if name in row}
     for key, value in row.get("measurements", {}).items():
         if isinstance(value, dict):
             flat |= {f"{key}_{name}": share for name, share in value.items()}
         else:
-            flat[key] = " ".join(value) if isinstance(value, list) else value
+            flat[key] = "; ".join(value) if isinstance(value, list) else value
     return flat

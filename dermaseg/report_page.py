@@ -13,7 +13,7 @@ from dermaseg.html import Page, Tile
 from dermaseg.metrics import reliability
 from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
 from dermaseg.prediction import Predictor
-from dermaseg.report import MEANINGS, Diagnoses, Report
+from dermaseg.report import Diagnoses, Report
 from dermaseg.runs import RunFolder, read_json
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]
             name=name.replace("_", " "),
             value=f"{interval.value:.3f}",
             detail=f"95 % interval {interval.low:.3f} to {interval.high:.3f}",
-            meaning=MEANINGS[name],
+            meaning=meaning,
         )
-        for name, interval in report.figures.items()
+        for (name, interval), (_, _, meaning) in zip(report.figures.items(), report.figure_rows(), strict=True)
     )
     page.section("Pictures")
     for caption, picture in pictures:

@@ -439,6 +439,30 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path):
         assert process.wait() == 0
 
 
+def test_a_run_behind_the_photographs_is_not_taken_for_more_of_them(run, photographs, tmp_path, capsys):
+    assert f"{run} is a model: name it before the photographs" in fails(capsys, "predict", photographs[0], run)
+    assert "name it before the photographs" in fails(capsys, "predict", photographs[0], tmp_path / "model.onnx")
+
+
+def test_masks_do_not_lie_among_the_photographs_nor_replace_others_unsaid(photographs, tmp_path, capsys):
+    folder = photographs[0].parent
+    assert "Give another --output" in fails(capsys, "predict", folder, "--output", folder.parent / "." / folder.name)
+    assert not list(folder.glob("*_mask.png"))
+    given = ["predict", str(photographs[0]), "--output", str(tmp_path / "output"), "--no-measure"]
+    assert cli.run(given) == 0
+    assert "earlier predictions" not in capsys.readouterr().err
+    assert cli.run(given) == 0
+    assert f"{tmp_path / 'output'} holds earlier predictions" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_second_demo_leaves_the_photographs_of_the_first(tmp_path, capsys):
+    run = tmp_path / "demo" / "run"
+    run.mkdir(parents=True)
+    (run / "settings.json").write_text("{}")
+    assert "holds a run already" in fails(capsys, "demo", "--output", tmp_path / "demo")
+    assert not (tmp_path / "demo" / "data").exists()
+
+
 def test_a_mistyped_model_does_not_become_another(tmp_path, capsys):
     assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "rnu", tmp_path / "photo.png")
     assert "leave --seed out" in fails(capsys, "train", "--resume", tmp_path, "--seed", 5)

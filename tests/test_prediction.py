@@ -170,6 +170,12 @@ def test_dropout_left_on_gives_a_mean_and_a_disagreement(tmp_path):
     assert Predictor(dropping, size=32, tta="flips")(photo(40, 50)).disagreement["mask"] > 0
 
 
+def test_a_mask_of_several_channels_is_not_read_as_one():
+    skin_and_lesion = build_unet(num_classes=2, filters=(4, 8))
+    with pytest.raises(ValueError, match="masks have 2 channels; Predictor reads one"):
+        list(Predictor(skin_and_lesion, size=32).predict([np.zeros((32, 32, 3), np.uint8)]))
+
+
 def test_dropout_that_cannot_be_is_named(model):
     with pytest.raises(ValueError, match="model has no dropout layer"):
         Predictor(model, size=32, dropout_samples=4)

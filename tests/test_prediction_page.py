@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import tracemalloc
 
@@ -10,6 +11,7 @@ from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.prediction import Prediction
 from dermaseg.prediction_page import save_predictions
+from dermaseg.runs import write_csv
 
 DECISIONS = Decisions(mask_rejection=Rejection(threshold=0.5, coverage=0.9, risk=0.1, samples=100))
 
@@ -79,3 +81,18 @@ def test_an_empty_mask_stands_out_on_the_page(tmp_path):
     page = (tmp_path / "predictions.html").read_text()
     assert page.count("The network found no lesion") == 3
     assert "The network is unsure" not in page
+
+
+def test_names_of_several_words_can_be_told_apart_in_the_table(tmp_path):
+    classes = {"basal cell carcinoma": 0.5, "squamous cell carcinoma": 0.4, "nevus": 0.1}
+    decisions = Decisions(thresholds=dict.fromkeys(list(classes)[:2], 0.3))
+    named = [("photo", Prediction(None, np.zeros((8, 8, 3), np.uint8), classes=classes, decisions=decisions))]
+    list(save_predictions(named, tmp_path, measure=False))
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["above_threshold"].split("; ") == ["basal cell carcinoma", "squamous cell carcinoma"]
+
+
+def test_a_name_that_is_no_utf_8_does_not_stop_the_table(tmp_path):
+    write_csv(tmp_path / "table.csv", [{"photo": "l\udce9sion.jpg", "lesion_px": 5}])
+    assert (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[1] == "l?sion.jpg,5"

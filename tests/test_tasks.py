@@ -67,6 +67,7 @@ def test_a_hybrid_learns_from_half_known_samples_and_reports_both(hybrid):
     assert report.figures["accuracy"].count == named < len(report.rows)
     text = report.to_markdown()
     assert "not defined are left out" in text
+    assert "not defined are left out" in (hybrid.path / "report.html").read_text()
     assert "## Diagnoses by class" in text
     card = (hybrid.path / "MODEL_CARD.md").read_text()
     assert "free of others' rights" in card

@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from errno import ENOSPC
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import numpy as np
 
@@ -116,9 +117,10 @@ class PixelCache:
                 "Name another cache folder or a smaller size",
                 str(folder),
             )
-        descriptor, unfinished = tempfile.mkstemp(dir=folder, suffix=".unfinished")
+        # Not tempfile.mkstemp, whose file no other user of the folder could read.
+        unfinished = folder / f"{self.path.name}.{uuid4().hex}.unfinished"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with unfinished.open("xb") as file:
                 for done, (image, mask) in enumerate(decode_all(samples, size=self.size, masks=self.masks), start=1):
                     file.write(image.tobytes())
                     if mask is not None:
@@ -127,7 +129,7 @@ class PixelCache:
                         progress(done, len(samples))
             os.replace(unfinished, self.path)
         except BaseException:
-            Path(unfinished).unlink()
+            unfinished.unlink(missing_ok=True)
             raise
 
 
@@ -195,5 +197,6 @@ def _key(samples: tuple[Sample, ...], size: tuple[int, int], masks: Masks) -> st
                 stat = path.stat()
             except OSError as error:
                 raise DataError(f"{path}, a file of sample {sample.id!r}, cannot be read: {error.strerror}.") from error
-            digest.update(f"{path.absolute()}\0{stat.st_mtime_ns}\0{stat.st_size}\n".encode())
+            # fsencode: a name from an archive of another language may be no UTF-8.
+            digest.update(os.fsencode(path.absolute()) + f"\0{stat.st_mtime_ns}\0{stat.st_size}\n".encode())
     return digest.hexdigest()

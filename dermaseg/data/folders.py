@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,8 @@ __all__ = ["read_class_folders", "read_image_mask_folders", "read_samples"]
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 _MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
+# A class of such a name is rather half of a data set of masks, whose folders are called otherwise than these.
+_NO_CLASS = re.compile(r"images?|imgs?|gt|.*(masks?|ground[ _-]?truths?|segmentations?|annotations?|labels|_input|_data)", re.I)
 
 
 def read_samples(folder: str | Path) -> Samples:
@@ -61,12 +64,17 @@ def read_class_folders(folder: str | Path) -> Samples:
         or Test folders (also `val`, `valid`; any case) the metadata says the `part`. `lesion_id` is None.
 
     Raises:
-        DataError: If nothing fits, a class has no image, images lie outside the classes, or a part has a class that the
-            training part lacks.
+        DataError: If nothing fits, a class has no image or the name of a folder of images or masks, images lie outside the
+            classes, or a part has a class that the training part lacks.
     """
     root = locate(folder, _has_class_folders, "one folder of images for each class, with or without Train/ and Test/")
     found = parts_or_whole(root)
     class_names = tuple(sorted({class_name for _, _, listing in found for class_name in listing.folders}))
+    if no_class := [name for name in class_names if _NO_CLASS.fullmatch(name)]:
+        raise DataError(
+            f"{root.path}: {few(no_class)} looks like a folder of photographs or of masks, not like a class. Call the folders "
+            "images/ and masks/, or rename the class."
+        )
     rows = []
     for name, part, listing in found:
         if listing.has_images():

@@ -50,11 +50,9 @@ class Listing:
     folders: tuple[str, ...]
 
     def folder(self, *names: str) -> Path | None:
-        """Return the first subfolder that bears one of `names`, whatever its case, or None."""
-        for name in self.folders:
-            if name.casefold() in names:
-                return self.path / name
-        return None
+        """Return the subfolder that bears the first of `names` that is there, whatever its case, or None."""
+        found = {name.casefold(): name for name in self.folders}
+        return next((self.path / found[name] for name in names if name in found), None)
 
     def has_images(self) -> bool:
         """Tell whether an image lies directly in the folder."""
@@ -120,13 +118,15 @@ def parts_or_whole(listing: Listing) -> list[tuple[str, str, Listing]]:
     """Return the `parts` of a data set, or the whole of it as one nameless part.
 
     Raises:
-        DataError: If other folders stand beside the parts, or two folders mean one part.
+        DataError: If images or other folders stand beside the parts, or two folders mean one part.
     """
     found = parts(listing)
     names = [name for name, _, _ in found]
     others = [name for name in listing.folders if name not in names]
     if found and others:
         raise DataError(f"{listing.path}: {few(others)} stands beside {few(names)}. Move it into a part, or away.")
+    if found and listing.has_images():
+        raise DataError(f"{listing.path} holds images beside {few(names)}. Move them into a part, or away.")
     if len({part for _, part, _ in found}) < len(found):
         raise DataError(f"{listing.path}: two of {few(names)} mean the same part. Merge or rename them.")
     return found or [("", "", listing)]
@@ -143,6 +143,9 @@ def find_images(folder: Path, *, ignore: str = "") -> dict[str, Path]:
 
     Raises:
         DataError: If the folder holds no image, or two images of one stem.
+
+    Warns:
+        UserWarning: If other files, or folders, stand beside the images: they are left out.
     """
     listing = scan(folder)
     if not listing.has_images() and listing.folders == (folder.name,):
@@ -164,6 +167,12 @@ def find_images(folder: Path, *, ignore: str = "") -> dict[str, Path]:
         raise DataError(f"{listing.path} holds no image. Looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
     if foreign:
         warnings.warn(f"{listing.path}: left out {few(foreign)}, no image by its name.", UserWarning, stacklevel=3)
+    if listing.folders:
+        warnings.warn(
+            f"{listing.path}: left out what lies in {few(listing.folders)}. Give each folder by itself, or move its images up.",
+            UserWarning,
+            stacklevel=3,
+        )
     return found
 
 
@@ -196,7 +205,7 @@ def check_same_ids(have: Iterable[str], need: Iterable[str], problem: str) -> No
     have = frozenset(have)
     missing = [name for name in need if name not in have]
     if missing:
-        raise DataError(problem.format(few(missing)))
+        raise DataError(problem.replace("{}", few(missing)))  # no str.format: the folder's name may hold braces
 
 
 def read_rows(path: Path, id_column: str, columns: Sequence[str]) -> dict[str, Mapping[str, str]]:

@@ -217,23 +217,28 @@ def _py_dataset(batches: Batches, initial_epoch: int) -> Any:
     ahead = Ahead(batches)
 
     class Dataset(keras.utils.PyDataset):
-        """Count an epoch when all of its batches have been taken.
+        """Begin another epoch where a batch is asked for again after all have been taken.
 
-        Keras calls `on_epoch_begin` and `on_epoch_end` also around a batch that it only looks at to build a model.
+        Keras calls `on_epoch_begin` and `on_epoch_end` also around a batch that it only looks at to build a model, and, told
+        how many steps an epoch has, in the midst of a pass.
         """
 
         def __init__(self) -> None:
             super().__init__()
             self._epoch = initial_epoch
             self._within = False
-            self._taken = 0
+            self._taken: set[int] = set()
 
         @property
         def num_batches(self) -> int:
             return len(batches)
 
         def __getitem__(self, batch: int) -> Any:
-            self._taken += self._within
+            if self._within:
+                if batch in self._taken:
+                    self._epoch += len(self._taken) == len(batches)
+                    self._taken.clear()
+                self._taken.add(batch)
             return ahead.take(self._epoch, batch)
 
         def __iter__(self) -> Iterator[Any]:
@@ -242,8 +247,6 @@ def _py_dataset(batches: Batches, initial_epoch: int) -> Any:
             self.on_epoch_end()
 
         def on_epoch_begin(self) -> None:
-            self._epoch += self._taken >= len(batches)
-            self._taken = 0
             self._within = True
 
         def on_epoch_end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,9 +26,13 @@ class Sample:
         image: Path of the photograph.
         mask: Path of the lesion mask, or None where there is none.
         label: Index into `Samples.class_names`, or None where the diagnosis is not known.
-        lesion_id: Photographs of one lesion share it; None where it is not known.
-        patient_id: Photographs of one patient share it; None where it is not known.
+        lesion_id: Photographs of one lesion share it; None where it is not known. An empty text and a NaN, as tables have them,
+            become None: else all unknown ones would be one lesion.
+        patient_id: Photographs of one patient share it; as `lesion_id`.
         metadata: Anything else the source says, as text: `age`, `sex`, `localization`, `dx_type`, `part` ...
+
+    Raises:
+        DataError: If the label is no integer.
     """
 
     id: str
@@ -37,6 +42,22 @@ class Sample:
     lesion_id: str | None = None
     patient_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take what tables give: text for paths, NumPy's integers for labels, NaN and empty text for what is not known."""
+        object.__setattr__(self, "image", Path(self.image))
+        if self.mask is not None:
+            object.__setattr__(self, "mask", Path(self.mask))
+        if self.label is not None:
+            try:
+                object.__setattr__(self, "label", operator.index(self.label))
+            except TypeError:
+                raise DataError(
+                    f"sample {self.id!r}: label {self.label!r} is no integer. Give its index in class_names."
+                ) from None
+        for name in ("lesion_id", "patient_id"):
+            value = str(getattr(self, name))
+            object.__setattr__(self, name, None if value in ("", "None", "nan", "<NA>") else value)
 
 
 @dataclass(frozen=True, slots=True)

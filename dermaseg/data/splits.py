@@ -31,7 +31,7 @@ class Split:
     """Which photographs belong to which part.
 
     Args:
-        parts: The ids of each part, by the part's name. No id stands in two parts.
+        parts: The ids of each part, by the part's name; kept sorted. No id stands in two parts.
         seed: The seed that the split was drawn with.
         group: What was kept together, as `"lesion_id, duplicates"`, or `"image"` where nothing was.
         fractions: The share of the photographs asked for in each part; empty where none was asked for.
@@ -51,7 +51,8 @@ class Split:
     fractions: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parts = {name: tuple(ids) for name, ids in self.parts.items()}
+        # Sorted, as they are saved: a run that goes on must see its photographs in the order that it began with.
+        parts = {name: tuple(sorted(ids)) for name, ids in self.parts.items()}
         object.__setattr__(self, "parts", parts)
         object.__setattr__(self, "fractions", dict(self.fractions))
         empty = [name for name, ids in parts.items() if not ids]
@@ -70,7 +71,7 @@ class Split:
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
 
     def apply(self, samples: Samples) -> dict[str, Samples]:
-        """Cut a table into its parts; rows that no part names (a test set put away, say) are left out.
+        """Cut a table into its parts, each in the order of its ids; rows that no part names are left out.
 
         Raises:
             DataError: If an id of the split is not in the table.
@@ -114,7 +115,7 @@ class Split:
             "seed": self.seed,
             "group": self.group,
             "fractions": dict(self.fractions),
-            "parts": {name: sorted(ids) for name, ids in self.parts.items()},
+            "parts": {name: list(ids) for name, ids in self.parts.items()},
         }
 
 

@@ -248,10 +248,17 @@ def _one_hot(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
             "labels must be (samples,) with probabilities (samples, classes), or have the shape of probabilities, got "
             f"{labels.shape} and {probabilities.shape}."
         )
+    _refuse_one_column(probabilities)
     classes = probabilities.shape[1]
     if not (np.issubdtype(labels.dtype, np.integer) and 0 <= labels.min() <= labels.max() < classes):
         raise ValueError(f"labels must be integers between 0 and {classes - 1}.")
     return labels[:, None] == np.arange(classes)
+
+
+def _refuse_one_column(probabilities: np.ndarray) -> None:
+    """Raise `ValueError` for what one sigmoid unit of Keras gives: the softmax of one column is 1, whatever it holds."""
+    if probabilities.shape[1] == 1:
+        raise ValueError(f"probabilities {probabilities.shape} are of one sigmoid unit: pass them as (samples,), p[:, 0].")
 
 
 def _log_probabilities(probabilities: Any) -> np.ndarray:
@@ -261,5 +268,6 @@ def _log_probabilities(probabilities: Any) -> np.ndarray:
         probabilities = np.stack([1.0 - probabilities, probabilities], axis=1)
     elif probabilities.ndim != 2:
         raise ValueError(f"probabilities must be (samples, classes) or (samples,), got {probabilities.shape}.")
+    _refuse_one_column(probabilities)
     # A saturated float32 sigmoid or softmax knows no difference below 1e-7 from 1: the same floor on both sides.
     return np.log(np.maximum(probabilities, 1e-7))

@@ -155,6 +155,11 @@ class Predictor:
         for index, (photo, image) in enumerate(group):
             probability = None
             if "mask" in outputs:
+                if outputs["mask"].shape[-1] != 1:
+                    raise ValueError(
+                        f"the model's masks have {outputs['mask'].shape[-1]} channels; Predictor reads one, the probability of "
+                        "lesion. Predict with the model itself, or build it with num_classes=1."
+                    )
                 small = Image.fromarray(outputs["mask"][index, ..., 0])
                 resized = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
                 probability = np.clip(resized, 0.0, 1.0)

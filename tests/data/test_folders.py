@@ -147,3 +147,38 @@ def test_real_class_folders(real_data):
     assert len(table) == 2120
     assert table.num_classes == 9
     assert sum(sample.metadata["part"] == "test" for sample in table) == 106
+
+
+@pytest.mark.parametrize("masks", ["ground_truth", "gt", "train_masks", "Segmentations", "ISIC_Test_Input"])
+def test_a_folder_of_masks_by_another_name_is_no_class(tmp_path, masks):
+    touch(tmp_path / "images", "a.jpg", "b.jpg")
+    touch(tmp_path / masks, "a.png", "b.png")
+    with pytest.raises(DataError, match=rf"(images, {masks}|{masks}, images) looks like .*Call the folders images/ and masks/"):
+        read_samples(tmp_path)
+
+
+def test_the_masks_are_in_the_folder_that_is_called_so(pairs):
+    touch(pairs / "annotations", "notes.json")
+    touch(pairs / "labels", "a.txt")
+    assert {sample.mask.parent.name for sample in read_image_mask_folders(pairs)} == {"masks"}
+
+
+def test_what_a_folder_of_images_hides_is_told(pairs):
+    touch(pairs / "images" / "more", "d.jpg")
+    touch(pairs / "masks" / "more", "d.png")
+    with pytest.warns(UserWarning, match="left out what lies in more") as told:
+        assert len(read_image_mask_folders(pairs)) == 3
+    assert len(told) == 2
+
+
+def test_images_beside_the_parts_are_refused(classes):
+    touch(classes, "stray.jpg")
+    with pytest.raises(DataError, match="holds images beside Test, Train"):
+        read_class_folders(classes)
+
+
+def test_a_folder_may_bear_braces(tmp_path):
+    touch(tmp_path / "{old}" / "images", "a.jpg", "b.jpg")
+    touch(tmp_path / "{old}" / "masks", "a.png")
+    with pytest.raises(DataError, match="no mask of b"):
+        read_samples(tmp_path / "{old}")

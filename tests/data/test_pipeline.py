@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,6 +174,41 @@ def test_fit_counts_epochs_in_spite_of_the_batches_it_peeks_at(samples, framewor
     all_three = trained(3)
     assert len(all_three) == 3 * 4
     assert len(trained(3, initial_epoch=2) & all_three) == 4
+
+
+def test_told_how_many_steps_an_epoch_has_passes_differ_all_the_same(samples):
+    dataset = make(samples, shuffle=True, seed=3)
+    whole = epochs(make(samples, shuffle=True, seed=3), 2)
+    dataset.on_epoch_begin()
+    dataset[0]  # a look, to build a model
+    dataset.on_epoch_end()
+    seen = []
+    for first in (0, 2, 4):  # Keras goes on in the midst of a pass
+        dataset.on_epoch_begin()
+        seen += [[np.asarray(array) for array in dataset[batch % 3]] for batch in (first, first + 1)]
+        dataset.on_epoch_end()
+    assert_same(whole, seen)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_other_users_can_read_a_shared_cache(samples, tmp_path):
+    mask = os.umask(0o022)
+    try:
+        cache = PixelCache(samples, size=SIZE, masks=True, folder=tmp_path)
+    finally:
+        os.umask(mask)
+    assert cache.path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_name_that_is_no_utf_8_is_decoded(samples, tmp_path):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/l\xe9sion.jpg"))
+    shutil.copy(samples[0].image, odd)
+    row = replace(samples[0], image=odd, label=None)
+    odd_name, plain_name = (
+        PixelCache(Samples([one]), size=SIZE, masks=True) for one in (row, replace(row, image=samples[0].image))
+    )
+    np.testing.assert_array_equal(odd_name.read(np.array([0]))[0], plain_name.read(np.array([0]))[0])
 
 
 def test_a_cache_is_decoded_once_and_a_changed_file_again(samples, tmp_path, monkeypatch):

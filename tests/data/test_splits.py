@@ -90,6 +90,15 @@ class TestSplitSamples:
             for label, count in table.class_counts().items():
                 assert abs(part.class_counts()[label] - split.fractions[name] * count) <= 4
 
+    def test_a_saved_split_gives_the_order_of_the_one_that_was_saved(self, tmp_path):
+        rows = [Sample(name, Path(name), lesion_id=name) for name in "qhzambxkcwdy"]  # a table that is not sorted
+        split = split_samples(Samples(rows))
+        split.save(tmp_path / "split.json")
+        saved = Split.load(tmp_path / "split.json").apply(Samples(rows))
+        assert {name: part.ids for name, part in split.apply(Samples(rows)).items()} == {
+            name: part.ids for name, part in saved.items()
+        }
+
     def test_another_seed_draws_another_split(self):
         table = random_table(0)
         assert split_samples(table, seed=1).parts != split_samples(table, seed=2).parts
@@ -289,3 +298,16 @@ def test_real_lesions_are_spread_alike(real_data):
         assert len(part) == pytest.approx(share * len(table), abs=5)
         for name, count in table.class_counts().items():
             assert part.class_counts()[name] == pytest.approx(share * count, abs=2)
+
+
+def test_a_table_s_missing_ids_are_no_lesion_and_its_types_are_taken():
+    rows = [
+        Sample("a", "a.jpg", mask="a.png", label=np.int64(1), lesion_id="", patient_id=float("nan")),
+        Sample("b", Path("b.jpg"), label=0, lesion_id=17),
+    ]
+    first, second = Samples(rows, class_names=("x", "y"))
+    assert (first.image, first.mask) == (Path("a.jpg"), Path("a.png"))
+    assert type(first.label) is int
+    assert (first.lesion_id, first.patient_id, second.lesion_id, second.patient_id) == (None, None, "17", None)
+    with pytest.raises(DataError, match=r"sample 'c': label 0\.5 is no integer"):
+        Sample("c", Path("c.jpg"), label=0.5)

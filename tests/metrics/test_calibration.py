@@ -150,3 +150,16 @@ def test_figures_of_reports_load_no_backend():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda column: apply_temperature(column, 2.0),
+        lambda column: fit_temperature([0, 1], column),
+        lambda column: brier_score(np.array([0, 1]), column),
+    ],
+)
+def test_a_sigmoid_unit_in_the_shape_that_keras_gives_is_refused(function):
+    with pytest.raises(ValueError, match=r"one sigmoid unit: pass them as \(samples,\), p\[:, 0\]"):
+        function(np.array([[0.2], [0.7]]))
