@@ -10,7 +10,9 @@ dialects of these, so the rules stand here once:
 - **Palettes.** The colour counts, never the index: 402 masks of HAM10000 have an inverted palette, and their raw
   indices would give inverted masks.
 - **Masks.** A file whose grey values are all 0 or 1 is taken literally, so a uniform 1 is a full mask. Any other file
-  spans 0..255 and is cut at half of that range, which also places the grey seam that a resized or JPEG mask has.
+  spans 0..255 and is cut at half of that range, which also places the grey seam that a resized or JPEG mask has. Two values,
+  0 and a darker one, are background and the number of a class; several values that are all dark are an error: the cut would
+  leave an empty mask of the labels 0, 1 and 2.
 
 Nothing in Pillow's global state is touched; a reader may run in many threads.
 """
@@ -106,9 +108,15 @@ def read_mask(path: str | Path) -> np.ndarray:
         Array of shape `(height, width)`, uint8, 1 on the lesion.
 
     Raises:
-        DataError: As `read_image` does.
+        DataError: As `read_image` does, or if no pixel is bright though the grey values differ: labels of several classes, say.
     """
-    return cut_mask(read_mask_grey(path))
+    grey = read_mask_grey(path)
+    mask = cut_mask(grey)
+    if not mask.any() and grey.min() < grey.max():
+        values = np.unique(grey).tolist()
+        shown = ", ".join(map(str, values[:3])) + " ..." * (len(values) > 3)
+        raise DataError(f"{path}: its grey values are {shown}, none above 127. Save the lesion as 255 and all else as 0.")
+    return mask
 
 
 def read_mask_at(path: str | Path, size: tuple[int, int], *, photograph_size: tuple[int, int] | None = None) -> np.ndarray:

@@ -16,6 +16,8 @@ from dermaseg.errors import DataError
 
 __all__ = ["Sample", "Samples"]
 
+_NOT_KNOWN = frozenset({"", "nan", "<NA>"})  # as csv and pandas write it
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -45,9 +47,9 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Take what tables give: text for paths, NumPy's integers for labels, NaN and empty text for what is not known."""
-        object.__setattr__(self, "image", Path(self.image))
-        if self.mask is not None:
-            object.__setattr__(self, "mask", Path(self.mask))
+        for name in ("image", "mask"):
+            if isinstance(path := getattr(self, name), str):
+                object.__setattr__(self, name, Path(path))
         if self.label is not None:
             try:
                 object.__setattr__(self, "label", operator.index(self.label))
@@ -56,8 +58,9 @@ class Sample:
                     f"sample {self.id!r}: label {self.label!r} is no integer. Give its index in class_names."
                 ) from None
         for name in ("lesion_id", "patient_id"):
-            value = str(getattr(self, name))
-            object.__setattr__(self, name, None if value in ("", "None", "nan", "<NA>") else value)
+            if (value := getattr(self, name)) is not None:
+                text = str(value)
+                object.__setattr__(self, name, None if text in _NOT_KNOWN else text)
 
 
 @dataclass(frozen=True, slots=True)

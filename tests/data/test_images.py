@@ -184,6 +184,13 @@ def test_masks_of_a_class_number(tmp_path, label):
     np.testing.assert_array_equal(read_mask(save(tmp_path, LESION * np.uint8(label))), LESION)
 
 
+@pytest.mark.parametrize("values", [(0, 1, 2), (1, 2), (0, 38, 75, 113)])
+def test_labels_of_several_classes_are_no_mask(tmp_path, values):
+    path = save(tmp_path, np.array([values], np.uint8))
+    with pytest.raises(DataError, match=rf"{path.name}: its grey values are .*none above 127. Save the lesion as 255"):
+        read_mask(path)
+
+
 def test_an_inverted_palette_does_not_invert_the_mask(tmp_path):
     picture = Image.frombytes("P", (30, 20), (1 - LESION).tobytes())
     picture.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white: the lesion
