@@ -113,7 +113,7 @@ def test_tensorflow_knows_shapes_and_length(samples):
 
 
 def test_the_end_of_an_epoch_waits_for_no_tuner(samples):
-    # With it, an epoch of 0.7 s may take 1.3: the pipeline's end waits for a thread that sleeps ever longer.
+    # The pipeline's end would wait for a thread that sleeps ever longer: epochs of less than a second last nearly twice as long.
     assert make(samples, "tensorflow").options().autotune.enabled is False
 
 
