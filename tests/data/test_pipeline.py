@@ -113,7 +113,7 @@ def test_tensorflow_knows_shapes_and_length(samples):
 
 
 def test_the_end_of_an_epoch_waits_for_no_tuner(samples):
-    # The pipeline's end would wait for a thread that sleeps ever longer: epochs of less than a second last nearly twice as long.
+    # The end of the pipeline would wait for a thread that sleeps ever longer, nearly as long as a short epoch lasts.
     assert make(samples, "tensorflow").options().autotune.enabled is False
 
 
