@@ -151,15 +151,15 @@ class Predictor:
         height, width = group[0][1].shape[:2]
         canvas = self._fixed or fit_area((height, width), self.size)
         outputs, disagreements = self._outputs(np.stack([resize_image(image, canvas) for _, image in group]))
+        if "mask" in outputs and (channels := outputs["mask"].shape[-1]) != 1:
+            raise ValueError(
+                f"the model's masks have {channels} channels; Predictor reads one, the probability of lesion. Predict with the "
+                "model itself, or build it with num_classes=1."
+            )
         labels = self._classes(outputs["label"]) if "label" in outputs else [{}] * len(group)
         for index, (photo, image) in enumerate(group):
             probability = None
             if "mask" in outputs:
-                if outputs["mask"].shape[-1] != 1:
-                    raise ValueError(
-                        f"the model's masks have {outputs['mask'].shape[-1]} channels; Predictor reads one, the probability of "
-                        "lesion. Predict with the model itself, or build it with num_classes=1."
-                    )
                 small = Image.fromarray(outputs["mask"][index, ..., 0])
                 resized = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
                 probability = np.clip(resized, 0.0, 1.0)
