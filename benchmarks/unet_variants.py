@@ -23,17 +23,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from benchmarks.peers.contestants import DEFAULT_FILTERS, PLAIN_FILTERS, Contestant
 from benchmarks.peers.fleet import Failed
 from benchmarks.peers.lesson import Lesson, hold_to, prepare
 from benchmarks.peers.machine import cores, has_bfloat16
-from benchmarks.peers.quality_report import draw_curves, read_runs
+from benchmarks.peers.quality_report import difference_cell, difference_to, draw_curves, read_runs
 from benchmarks.peers.time_to_quality import train_one
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.errors import DermasegError
-from dermaseg.metrics import paired_bootstrap
 from dermaseg.runs import read_json, write_atomically, write_csv, write_json
 
 __all__ = ["VARIANTS", "Variant", "main", "variant_rows"]
@@ -134,13 +131,12 @@ def variant_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     `difference` is its Jaccard index less the default's at the end of training, on the same photographs and seeds; its ends
     are a 95 % bootstrap over lesions, of scores averaged over the seeds that both have. The seeds' own spread stands beside.
     """
-    by_variant: dict[str, dict[int, Mapping[str, Any]]] = {}
+    by_variant: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        by_variant.setdefault(run["name"], {})[run["lesson"]["seed"]] = run
-    control = by_variant.get(CONTROL, {})
+        by_variant.setdefault(run["name"], []).append(run)
+    control = by_variant.get(CONTROL, [])
     rows = []
-    for name, seeds in by_variant.items():
-        same = list(seeds.values())
+    for name, same in by_variant.items():
         last = [run["history"][-1] for run in same]
         ends = [end["jaccard"] for end in last]
         row: dict[str, Any] = {
@@ -160,16 +156,8 @@ def variant_rows(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "best_jaccard": round(fmean(max(look["jaccard"] for look in run["history"]) for run in same), 4),
             "peak_mb": round(max(run["peak_mb"] for run in same)) if all(run["peak_mb"] for run in same) else None,
         }
-        both = sorted(set(seeds) & set(control))
-        if name != CONTROL and both:
-            scores = [np.mean([runs_of[seed]["last_jaccards"] for seed in both], axis=0) for runs_of in (seeds, control)]
-            interval = paired_bootstrap(*scores, groups=np.asarray(same[0]["lesions"]))
-            row |= {
-                "difference": round(interval.value, 4),
-                "difference_low": round(interval.low, 4),
-                "difference_high": round(interval.high, 4),
-                "shared_seeds": len(both),
-            }
+        if name != CONTROL:
+            row |= difference_to(same, control)
         rows.append(row)
     return sorted(rows, key=lambda row: -row["jaccard"])
 
@@ -204,14 +192,11 @@ def _page(rows: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], 
     ]
     for row in rows:
         spread = f" ({row['jaccard_low']:.4f} to {row['jaccard_high']:.4f})" if row["seeds"] > 1 else ""
-        difference = ""
-        if "difference" in row:
-            difference = f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
         label = f"**{row['label']}**" if row["variant"] == CONTROL else row["label"]
         seeds = f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
         lines.append(
             f"| {label} | {row['size_px']} | {row['parameters']:,} | {row['forward_gflop']:.2f} | {seeds} | {row['steps']:,} | "
-            f"{row['jaccard']:.4f}{spread} | {difference} | {row['peak_mb'] or '?'} |"
+            f"{row['jaccard']:.4f}{spread} | {difference_cell(row)} | {row['peak_mb'] or '?'} |"
         )
     if failures:
         lines += ["", "## Not measured", "", "| run | reason |", "| --- | --- |"]

@@ -307,7 +307,7 @@ def test_the_last_words_of_a_process_fit_a_cell():
     assert len(fleet.reason("x" * 1000, 1)) == 160
 
 
-def run(name, seed, jaccards, *, rate=2e-3, size=128, label=None):
+def run(name, seed, jaccards, *, rate=2e-3, size=128, label=None, minutes=1.5):
     return {
         "name": name,
         "contestant": Contestant(
@@ -321,6 +321,7 @@ def run(name, seed, jaccards, *, rate=2e-3, size=128, label=None):
             "seed": seed,
             "learning_rate": rate,
             "size": size,
+            "seconds": 60 * minutes,
         },
         "machine": {"processor": "p", "vector instructions": ["avx2"]},
         "threads": 2,
@@ -356,12 +357,27 @@ def test_seconds_to_a_target_over_seeds(tmp_path):
     assert torch["s_to_0.85"] is None
     page = (tmp_path / "time_to_quality.md").read_text()
     assert (
-        "| **dermaseg U-Net, TensorFlow** | 0.002 | 2 | 60 (30 to 60) | 1 of 2 seeds | 0.8800 | 0.8800 | 0.33 | 1.5 | 400 |"
-        in page
+        "| **dermaseg U-Net, TensorFlow** | 90 | 0.002 | 2 | 60 (30 to 60) | 1 of 2 seeds | 0.8800 |  | 0.8800 | 0.33 | "
+        "1.5 | 400 |" in page
     )
-    assert "| torch-plain | 0.002 | 1 | not reached | not reached |" in page
+    assert "| torch-plain | 90 | 0.002 | 1 | not reached | not reached | 0.7000 | -0.1900 [-0.1900, -0.1900] |" in page
     assert "| smp-resnet18-rate0.002-seed0 | no module |" in page
     assert (tmp_path / "time_to_quality.png").stat().st_size > 5000
+
+
+def test_plans_of_other_lengths_are_rows_of_their_own_beside_the_shortest_of_ours(tmp_path):
+    runs = [
+        run("ours", 0, [0.86], minutes=5),
+        run("ours", 0, [0.89], minutes=20),
+        run("torch-plain", 0, [0.85], minutes=20),
+        run("torch-plain", 1, [0.10], minutes=20),  # no seed of the reference: not in the difference
+    ]
+    rows = {(row["contestant"], row["planned_s"]): row for row in quality_report.quality_rows(runs, (0.85,))}
+    assert set(rows) == {("ours", 300), ("ours", 1200), ("torch-plain", 1200)}
+    assert "difference" not in rows["ours", 300]
+    assert rows["ours", 1200]["difference"] == 0.03
+    assert (rows["torch-plain", 1200]["difference"], rows["torch-plain", 1200]["shared_seeds"]) == (-0.01, 1)
+    quality_report.draw_curves(runs, (0.85,), tmp_path / "curves.png")
 
 
 def test_variants_are_compared_on_the_same_photographs_and_seeds(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from dermaseg import cli, commands, options
+from dermaseg.commands import predicting
 from dermaseg.console import load_backend_quietly
 from dermaseg.data import Samples, Split, make_synthetic, read_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
@@ -238,7 +239,7 @@ def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatc
 
 def test_outputs_get_names_of_their_own():
     given = [Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_2.jpg"), Path("d/y.jpg")]
-    assert commands._distinct_names(given) == ["x", "x_2", "x_2_2", "y"]
+    assert predicting._distinct_names(given) == ["x", "x_2", "x_2_2", "y"]
 
 
 def test_the_default_preset_runs_without_a_deep_learning_library(photographs, tmp_path):

@@ -8,11 +8,14 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
+
 from benchmarks.peers.contestants import Contestant
+from dermaseg.metrics import paired_bootstrap
 from dermaseg.plots import COLOURS
 from dermaseg.runs import read_json, write_atomically, write_csv
 
-__all__ = ["draw_curves", "quality_rows", "read_runs", "seconds_to", "write_report"]
+__all__ = ["difference_cell", "difference_to", "draw_curves", "quality_rows", "read_runs", "seconds_to", "write_report"]
 
 Run = Mapping[str, Any]
 _LINES = ("-", "--", ":", "-.")
@@ -34,19 +37,25 @@ def seconds_to(history: Iterable[Mapping[str, Any]], target: float) -> float:
 
 
 def quality_rows(runs: Iterable[Run], targets: Sequence[float]) -> list[dict[str, Any]]:
-    """Return one row for each contestant and learning rate, over its seeds; the quickest to the first target first."""
-    together: dict[tuple[str, float], list[Run]] = {}
+    """Return one row for each contestant, plan and learning rate, over its seeds; the quickest to the first target first.
+
+    `difference` is the last Jaccard index less that of dermaseg's shortest plan.
+    """
+    together: dict[tuple[str, float, float], list[Run]] = {}
     for run in runs:
-        together.setdefault((run["name"], run["lesson"]["learning_rate"]), []).append(run)
+        together.setdefault(_plan(run), []).append(run)
+    reference = min((plan for plan, same in together.items() if _ours(same[0])), key=lambda plan: plan[1:], default=None)
     rows = []
-    for (name, rate), same in together.items():
+    for plan, same in together.items():
+        name, seconds, rate = plan
         last = [run["history"][-1] for run in same]
         row: dict[str, Any] = {
             "contestant": name,
             "label": same[0]["contestant"]["label"],
-            "ours": Contestant.from_json(same[0]["contestant"]).ours,
+            "ours": _ours(same[0]),
             "precision": same[0]["contestant"]["precision"],
             "learning_rate": rate,
+            "planned_s": seconds,
             "seeds": len(same),
             "diverged": sum(run["diverged"] for run in same),
             "parameters": same[0]["parameters"],
@@ -62,9 +71,45 @@ def quality_rows(runs: Iterable[Run], targets: Sequence[float]) -> list[dict[str
             row[f"s_to_{target:g}"] = _finite(reached[len(reached) // 2])
             row[f"s_to_{target:g}_low"], row[f"s_to_{target:g}_high"] = _finite(reached[0]), _finite(reached[-1])
             row[f"reached_{target:g}"] = sum(math.isfinite(seconds) for seconds in reached)
+        if reference not in (None, plan):
+            row |= difference_to(same, together[reference])
         rows.append(row)
     first = f"s_to_{targets[0]:g}"
     return sorted(rows, key=lambda row: (row[first] is None, row[first] or 0.0, -row["best_jaccard"]))
+
+
+def _plan(run: Run) -> tuple[str, float, float]:
+    return run["name"], float(run["lesson"]["seconds"]), run["lesson"]["learning_rate"]
+
+
+def _ours(run: Run) -> bool:
+    return Contestant.from_json(run["contestant"]).ours
+
+
+def difference_to(runs: Sequence[Run], reference: Sequence[Run]) -> dict[str, Any]:
+    """Return the last Jaccard index less the reference's on the same photographs and seeds; nothing if they share no seed.
+
+    Its ends are a 95 % bootstrap over lesions, of scores averaged over the seeds that both have.
+    """
+    firsts, seconds = ({run["lesson"]["seed"]: run for run in side} for side in (runs, reference))
+    both = sorted(set(firsts) & set(seconds))
+    if not both:
+        return {}
+    scores = [np.mean([side[seed]["last_jaccards"] for seed in both], axis=0) for side in (firsts, seconds)]
+    found = paired_bootstrap(*scores, groups=np.asarray(runs[0]["lesions"]))
+    return {
+        "difference": round(found.value, 4),
+        "difference_low": round(found.low, 4),
+        "difference_high": round(found.high, 4),
+        "shared_seeds": len(both),
+    }
+
+
+def difference_cell(row: Mapping[str, Any]) -> str:
+    """Return a row's difference and its interval as a table has it; an empty cell where there is none."""
+    if "difference" not in row:
+        return ""
+    return f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
 
 
 def write_report(output: Path, targets: Sequence[float], failures: Mapping[str, str]) -> None:
@@ -83,35 +128,36 @@ def _page(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], targets: Seque
     if not runs:
         return [*lines, "No run has finished yet.", ""]
     lesson, machine = runs[0]["lesson"], runs[0]["machine"]
-    plan = (
-        f"{lesson['seconds']:g} s" if lesson["steps"] is None else f"{lesson['steps']} steps, at most {lesson['seconds']:g} s"
-    )
+    plan = "its seconds" if lesson["steps"] is None else f"{lesson['steps']} steps, at most its seconds,"
     versions = {name: version for run in runs for name, version in run["versions"].items()}
     lines += [
         f"- machine: {machine['processor']}, {', '.join(machine['vector instructions'])}; {runs[0]['threads']} threads",
         f"- versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}",
         f"- each: {plan} of training in batches of {lesson['batch_size']} at {lesson['size']} px; AdamW, warm-up and cosine",
         f"  over that plan; augmentation `{lesson['augment']}`",
-        f"- scored at 256 px on {len(runs[0]['last_jaccards'])} photographs of lesions outside the training part, after every",
-        f"  {lesson['every_s']:g} s of training",
+        f"- scored at 256 px on {len(runs[0]['last_jaccards'])} photographs of lesions outside the training part,",
+        f"  {round(lesson['seconds'] / lesson['every_s'])} times in equal distances",
         "",
         "Seconds are those at the first look that reached the target: the median seed, with the quickest and the slowest. The",
-        "clock includes the first step's tracing and compiling, not the looks. **Bold** is dermaseg.",
+        "clock includes the first step's tracing and compiling, not the looks. **Bold** is dermaseg. Difference: the last",
+        "Jaccard less that of dermaseg's shortest plan, paired by photograph and seed, with a 95 % bootstrap interval over",
+        "lesions; with few seeds it does not hold the chance of another start.",
         "",
     ]
     heads = "".join(f" s to {target:g} |" for target in targets)
     lines += [
-        f"| contestant | rate | seeds |{heads} last Jaccard | best Jaccard | steps/s | first step s | memory MB |",
-        f"| --- | ---: | ---: |{' ---: |' * len(targets)} ---: | ---: | ---: | ---: | ---: |",
+        f"| contestant | planned s | rate | seeds |{heads} last Jaccard | difference | best Jaccard | steps/s | first step s | "
+        "memory MB |",
+        f"| --- | ---: | ---: | ---: |{' ---: |' * len(targets)} ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         cells = "".join(f" {_cell(row, target)} |" for target in targets)
         label = f"**{row['label']}**" if row["ours"] else row["label"]
         seeds = f"{row['seeds']}" + (f" ({row['diverged']} diverged)" if row["diverged"] else "")
-        lines.append(
-            f"| {label} | {row['learning_rate']:g} | {seeds} |{cells} {row['last_jaccard']:.4f} | {row['best_jaccard']:.4f} | "
-            f"{row['steps_s']:.2f} | {row['first_step_s']:.1f} | {row['peak_mb'] or '?'} |"
-        )
+        given = f"{row['planned_s']:g} | {row['learning_rate']:g}"
+        quality = f"{row['last_jaccard']:.4f} | {difference_cell(row)} | {row['best_jaccard']:.4f}"
+        cost = f"{row['steps_s']:.2f} | {row['first_step_s']:.1f} | {row['peak_mb'] or '?'}"
+        lines.append(f"| {label} | {given} | {seeds} |{cells} {quality} | {cost} |")
     return [*lines, ""]
 
 
@@ -144,13 +190,14 @@ def draw_curves(runs: Sequence[Run], targets: Sequence[float], path: Path) -> No
     colours = [COLOURS[name] for name in ("blue", "vermilion", "green", "orange", "purple", "sky", "black")]
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axis = figure.subplots()
-    several = len({run["lesson"]["learning_rate"] for run in runs}) > 1
-    places: dict[tuple[str, float], int] = {}
+    several = {part for part in range(1, 3) if len({_plan(run)[part] for run in runs}) > 1}
+    places: dict[tuple[str, float, float], int] = {}
     for run in runs:
-        rate = run["lesson"]["learning_rate"]
-        new = (run["name"], rate) not in places
-        place = places.setdefault((run["name"], rate), len(places))
-        label = run["contestant"]["label"] + (f", rate {rate:g}" if several else "")
+        plan = _plan(run)
+        new = plan not in places
+        place = places.setdefault(plan, len(places))
+        words = {1: f", {plan[1]:g} s", 2: f", rate {plan[2]:g}"}
+        label = run["contestant"]["label"] + "".join(words[part] for part in sorted(several))
         axis.plot(
             [row["train_s"] for row in run["history"]],
             [row["jaccard"] for row in run["history"]],

@@ -3,18 +3,23 @@
 Run from the repository's root:
 
     python -m benchmarks.peers.time_to_quality --data ham10000 --output peers-quality --minutes 20 --seeds 0 1 2
-    python -m benchmarks.peers.time_to_quality --data ham10000 --output two --minutes 20 --contestants ours torch-plain
+    python -m benchmarks.peers.time_to_quality --data ham10000 --output quarter --minutes 5 --contestants ours
+    python -m benchmarks.peers.time_to_quality --data ham10000 --output quarter --minutes 20 --contestants torch-plain
     python -m benchmarks.peers.time_to_quality --data ham10000 --output rehearsal --quick
     python -m benchmarks.peers.time_to_quality --output peers-quality --table
 
 All learn from the same decoded pixels in the same order with the same augmentation, by the same loss and optimizer, from random
 weights; one process each. With several `--learning-rates`, each is a run of its own: a peer may like another than dermaseg's.
+So is each of `--minutes`: the learning rate falls over the time given, so a network that is given four times as long is still
+at a high rate where another has ended. Who is how many times as fast shows between plans: the quality after 5 minutes of one
+beside that after 20 of another.
 One file a run: stop it at any time, the same command goes on with the runs that are missing. The test part stays unread.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     options = _parser().parse_args(arguments)
     if options.quick:
-        options.minutes, options.every_s, options.size, options.batch_size = 0.05, 1.0, 32, 4
+        options.minutes, options.looks, options.size, options.batch_size = [0.05], 3, 32, 4
         options.limit, options.validation_limit = 24, 8
     options.output.mkdir(parents=True, exist_ok=True)
     if not options.table:
@@ -60,25 +65,24 @@ def _default_names() -> list[str]:
 def _run(chosen: Sequence[Contestant], options: argparse.Namespace) -> None:
     output: Path = options.output
     common = {
-        "seconds": 60 * options.minutes,
         "steps": options.steps,
-        "every_s": options.every_s,
         "size": options.size,
         "batch_size": options.batch_size,
         "weight_decay": options.weight_decay,
         "augment": options.augment,
     }
     limits = {"limit": options.limit, "validation_limit": options.validation_limit}
-    hold_to(output / "protocol.json", {**common, **limits, "threads": options.threads})
+    hold_to(output / "protocol.json", {**common, **limits, "looks": options.looks, "threads": options.threads})
     prepare(options.data, output, [options.size], **limits)
     failures: dict[str, str] = {}
     for seed in options.seeds:
         # Another order for each seed: what is cut short or disturbed does not always fall on the same contestant.
         shift = seed % len(chosen)
         for one in [*chosen[shift:], *chosen[:shift]]:
-            for rate in options.learning_rates:
-                lesson = Lesson(**common, learning_rate=rate, seed=seed)
-                name = f"{one.name}-rate{rate:g}-seed{seed}"
+            for minutes, rate in itertools.product(options.minutes, options.learning_rates):
+                seconds = 60 * minutes
+                lesson = Lesson(**common, seconds=seconds, every_s=seconds / options.looks, learning_rate=rate, seed=seed)
+                name = f"{one.name}-minutes{minutes:g}-rate{rate:g}-seed{seed}"
                 try:
                     train_one(one, lesson, output, name=name, shown=one.name, threads=options.threads)
                 except Failed as error:
@@ -115,11 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of photographs with masks, in a layout of read_samples")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results; may hold some of this protocol")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help=f"by default {', '.join(_DEFAULT)}, and in bfloat16")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of training for each contestant and seed")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[20.0], help="of training, each a run of its own")
     parser.add_argument("--steps", type=int, help="plan the learning rate over steps; by default over the minutes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--targets", type=float, nargs="+", default=list(TARGETS))
-    parser.add_argument("--every-s", type=float, default=30.0, help="seconds of training between two looks")
+    parser.add_argument("--looks", type=int, default=12, help="at the validation part during a training")
     parser.add_argument("--size", type=int, default=128, help="side in pixels of the square of the training area")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rates", type=float, nargs="+", default=[2e-3])

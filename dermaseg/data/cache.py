@@ -22,7 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from dermaseg.data.images import read_image, read_mask_at, resize_image
+from dermaseg.data.images import image_size, read_image, read_mask_at, resize_image
 from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
 
@@ -152,7 +152,8 @@ def decode(sample: Sample, *, size: tuple[int, int], masks: Masks) -> tuple[np.n
         return resize_image(image, size), None
     if sample.mask is None and masks == "where known":
         return resize_image(image, size), np.zeros(size, np.uint8)
-    mask = read_mask_at(_mask_of(sample), size, photograph_size=image.shape[:2])
+    # Not the shape of `image`, which may be an eighth of the photograph's, rounded: of a small one that is another proportion.
+    mask = read_mask_at(_mask_of(sample), size, photograph_size=image_size(sample.image))
     return resize_image(image, size), mask
 
 

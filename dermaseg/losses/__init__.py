@@ -7,17 +7,15 @@ from dermaseg.losses.classification import (
     class_weights,
     logit_adjusted_crossentropy,
 )
+from dermaseg.losses.crossentropy import OverlapCrossentropy, mask_crossentropy, overlap_crossentropy
 from dermaseg.losses.dice import (
     Dice,
     FocalTversky,
     Jaccard,
-    OverlapCrossentropy,
     Tversky,
     dice_loss,
     focal_tversky_loss,
     jaccard_loss,
-    mask_crossentropy,
-    overlap_crossentropy,
     tversky_loss,
 )
 from dermaseg.losses.fuzzy import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -46,16 +46,18 @@ def check_pair(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> tuple[
     return y_true, y_pred
 
 
-def check_tversky(alpha: float, beta: float, smooth: float) -> None:
+def check_tversky(alpha: float, beta: float, smooth: float, class_weights: Sequence[float] | None = None) -> None:
     """Refuse weights of an overlap loss that are outside their range.
 
     Raises:
-        ValueError: If `alpha` or `beta` is negative, or `smooth` is not above 0.
+        ValueError: If `alpha`, `beta` or a class weight is negative, `smooth` is not above 0, or no class weight is.
     """
     if not (alpha >= 0 and beta >= 0):
         raise ValueError(f"alpha and beta must be at least 0, got alpha={alpha!r}, beta={beta!r}.")
     if not smooth > 0:
         raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
+    if class_weights is not None and not (min(class_weights, default=-1) >= 0 and sum(class_weights) > 0):
+        raise ValueError(f"class_weights must be at least 0, and one above 0, got {class_weights!r}.")
 
 
 class FunctionLoss(keras.losses.Loss):

@@ -1,4 +1,4 @@
-"""Overlap losses: Dice, Jaccard, Tversky, focal Tversky, and their sums with cross-entropy.
+"""Overlap losses: Dice, Jaccard, Tversky, focal Tversky.
 
 All are one ratio. With I = sum p t, FP = sum p (1 - t) and FN = sum (1 - p) t over a picture's pixels,
 
@@ -16,25 +16,22 @@ Targets are meant to be crisp: on a pixel with 0 < t < 1 these losses are cheape
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 from keras import ops
 
 from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky
-from dermaseg.reduction import pixel_mean, pixel_sum
+from dermaseg.reduction import pixel_sum
 
 __all__ = [
     "Dice",
     "FocalTversky",
     "Jaccard",
-    "OverlapCrossentropy",
     "Tversky",
     "dice_loss",
     "focal_tversky_loss",
     "jaccard_loss",
-    "mask_crossentropy",
-    "overlap_crossentropy",
     "tversky_loss",
 ]
 
@@ -75,7 +72,7 @@ def tversky_loss(
         Salehi et al., 2017, "Tversky loss function for image segmentation using 3D fully convolutional deep networks",
         equation 3.
     """
-    _check_parameters(alpha, beta, smooth, class_weights)
+    check_tversky(alpha, beta, smooth, class_weights)
     return _mean_over_channels(_tversky(y_true, y_pred, alpha, beta, smooth, from_logits), class_weights)
 
 
@@ -188,74 +185,12 @@ def focal_tversky_loss(
         segmentation", equation 4. Deviations: the mean over classes, not the sum; the paper's alpha weighs false
         negatives.
     """
-    _check_parameters(alpha, beta, smooth, class_weights)
+    check_tversky(alpha, beta, smooth, class_weights)
     _check_gamma(gamma)
     loss = _tversky(y_true, y_pred, alpha, beta, smooth, from_logits)
     # x ** gamma, with the straight line to 0 below EPSILON: for gamma < 1 the slope at 0 is infinite, and a perfect picture
     # would give a gradient of NaN.
     return _mean_over_channels(loss * ops.power(ops.maximum(loss, EPSILON), gamma - 1.0), class_weights)
-
-
-def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) -> Any:
-    """Return the cross-entropy of each picture: binary for one channel, categorical for more; the mean over its pixels.
-
-    Args:
-        y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
-        y_pred: Predictions of the same shape, probabilities clipped to [1e-7, 1 - 1e-7], or logits, used exactly.
-        from_logits: Whether `y_pred` are logits.
-
-    Returns:
-        Losses of shape `(batch,)`, float32, in nats, at least 0.
-
-    Raises:
-        ValueError: If the shapes differ or are not of rank 4.
-    """
-    y_true, y_pred = check_pair(y_true, y_pred)
-    if y_true.shape[-1] == 1:
-        pixels = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)
-    else:
-        pixels = ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
-    return pixel_mean(pixels)
-
-
-def overlap_crossentropy(
-    y_true: Any,
-    y_pred: Any,
-    *,
-    overlap: Literal["dice", "jaccard"] = "jaccard",
-    weight: float = 0.5,
-    smooth: float = 1.0,
-    class_weights: Sequence[float] | None = None,
-    from_logits: bool = False,
-) -> Any:
-    """Return weight x overlap loss + (1 - weight) x cross-entropy of each picture.
-
-    The overlap term asks for the figure that is reported; cross-entropy gives every pixel a gradient from the first step,
-    and keeps probabilities honest.
-
-    Args:
-        y_true: As for `tversky_loss`.
-        y_pred: As for `tversky_loss`.
-        overlap: `"dice"` or `"jaccard"`.
-        weight: Of the overlap term, 0 to 1.
-        smooth: Of the overlap term, in pixels, above 0.
-        class_weights: Of the overlap term, one a channel, at least 0.
-        from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
-
-    Returns:
-        Losses of shape `(batch,)`, float32, at least 0.
-
-    Raises:
-        ValueError: As for `tversky_loss`, or if `overlap` or `weight` is outside its range.
-
-    References:
-        Taghanaki et al., 2019, "Combo loss". Deviation: one weight between the terms, no weight between the classes of
-        the cross-entropy.
-    """
-    _check_overlap(overlap, weight)
-    ratio = dice_loss if overlap == "dice" else jaccard_loss
-    loss = ratio(y_true, y_pred, smooth=smooth, class_weights=class_weights, from_logits=from_logits)
-    return weight * loss + (1.0 - weight) * mask_crossentropy(y_true, y_pred, from_logits=from_logits)
 
 
 def _tversky(y_true: Any, y_pred: Any, alpha: float, beta: float, smooth: float, from_logits: bool) -> Any:
@@ -278,22 +213,9 @@ def _mean_over_channels(losses: Any, class_weights: Sequence[float] | None) -> A
     return ops.sum(losses * weights, axis=-1) / ops.sum(weights)
 
 
-def _check_parameters(alpha: float, beta: float, smooth: float, class_weights: Sequence[float] | None) -> None:
-    check_tversky(alpha, beta, smooth)
-    if class_weights is not None and not (min(class_weights, default=-1) >= 0 and sum(class_weights) > 0):
-        raise ValueError(f"class_weights must be at least 0, and one above 0, got {class_weights!r}.")
-
-
 def _check_gamma(gamma: float) -> None:
     if not gamma > 0:
         raise ValueError(f"gamma must be above 0, got {gamma!r}.")
-
-
-def _check_overlap(overlap: str, weight: float) -> None:
-    if overlap not in ("dice", "jaccard"):
-        raise ValueError(f"overlap must be 'dice' or 'jaccard', got {overlap!r}.")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight must lie between 0 and 1, got {weight!r}.")
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -327,7 +249,7 @@ class Tversky(FunctionLoss):
         name: str = "tversky",
         **kwargs: Any,
     ) -> None:
-        _check_parameters(alpha, beta, smooth, class_weights)
+        check_tversky(alpha, beta, smooth, class_weights)
         parameters = {
             "alpha": alpha,
             "beta": beta,
@@ -351,7 +273,7 @@ class _FixedTversky(FunctionLoss):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_parameters(1.0, 1.0, smooth, class_weights)
+        check_tversky(1.0, 1.0, smooth, class_weights)
         parameters = {"smooth": smooth, "class_weights": class_weights, "from_logits": from_logits}
         super().__init__(self.twin, parameters, name=name or type(self).__name__.lower(), **kwargs)
 
@@ -421,7 +343,7 @@ class FocalTversky(FunctionLoss):
         name: str = "focal_tversky",
         **kwargs: Any,
     ) -> None:
-        _check_parameters(alpha, beta, smooth, class_weights)
+        check_tversky(alpha, beta, smooth, class_weights)
         _check_gamma(gamma)
         parameters = {
             "alpha": alpha,
@@ -432,42 +354,3 @@ class FocalTversky(FunctionLoss):
             "from_logits": from_logits,
         }
         super().__init__(focal_tversky_loss, parameters, name=name, **kwargs)
-
-
-@keras.saving.register_keras_serializable(package="dermaseg")
-class OverlapCrossentropy(FunctionLoss):
-    """`overlap_crossentropy` as a Keras loss. The U-Net's default.
-
-    Args:
-        overlap: As for `overlap_crossentropy`.
-        weight: As for `overlap_crossentropy`.
-        smooth: As for `overlap_crossentropy`.
-        class_weights: As for `overlap_crossentropy`.
-        from_logits: As for `overlap_crossentropy`.
-        name: Name of the loss.
-        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
-
-    Raises:
-        ValueError: If a parameter is outside its range.
-    """
-
-    def __init__(
-        self,
-        overlap: Literal["dice", "jaccard"] = "jaccard",
-        weight: float = 0.5,
-        smooth: float = 1.0,
-        class_weights: Sequence[float] | None = None,
-        from_logits: bool = False,
-        name: str = "overlap_crossentropy",
-        **kwargs: Any,
-    ) -> None:
-        _check_overlap(overlap, weight)
-        _check_parameters(1.0, 1.0, smooth, class_weights)
-        parameters = {
-            "overlap": overlap,
-            "weight": weight,
-            "smooth": smooth,
-            "class_weights": class_weights,
-            "from_logits": from_logits,
-        }
-        super().__init__(overlap_crossentropy, parameters, name=name, **kwargs)

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dermaseg.data.augment import Augment
 from dermaseg.data.batches import AHEAD, Ahead
 from dermaseg.data.cache import PixelCache, decode, decode_all
 from dermaseg.data.images import read_image, read_mask, resize_image, resize_mask
 from dermaseg.data.pipeline import load_arrays, make_dataset
-from dermaseg.data.samples import Samples
+from dermaseg.data.samples import Sample, Samples
 from dermaseg.data.synthetic import make_synthetic
 from dermaseg.errors import DataError
 
@@ -294,6 +295,15 @@ def test_a_mask_of_other_proportions_is_named(samples, tmp_path):
     other = make_synthetic(tmp_path, count=1, size=(60, 45))
     with pytest.raises(DataError, match="does not have the proportions"):
         decode(replace(samples[0], mask=other[0].mask), size=SIZE, masks=True)
+
+
+def test_a_mask_fits_a_photograph_that_is_decoded_at_an_eighth(tmp_path):
+    photo, mask = tmp_path / "photo.jpg", tmp_path / "mask.png"
+    Image.new("RGB", (100, 75), (200, 150, 140)).save(photo)  # an eighth of it is 13 by 10
+    Image.new("L", (100, 75), 255).save(mask)
+    image, lesion = decode(Sample("p", photo, mask=mask), size=(9, 12), masks=True)
+    assert image.shape == (9, 12, 3)
+    assert lesion.all()
 
 
 def test_what_a_target_lacks_is_named(samples):

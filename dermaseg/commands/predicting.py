@@ -1,0 +1,132 @@
+"""The command `predict`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dermaseg.console import USER_ERROR, complain, console, load_backend_quietly, say
+from dermaseg.disclaimer import NOT_A_DIAGNOSIS
+from dermaseg.errors import DermasegError
+from dermaseg.prediction.photos import Photo
+
+__all__ = ["predict"]
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Write masks, a table and a page; a photograph that cannot be read is named, and the others go on."""
+    from dermaseg.data.layout import find_images
+    from dermaseg.prediction import Predictor
+    from dermaseg.prediction_page import save_predictions
+    from dermaseg.progress import counting
+
+    model, given_photos = _model_and_photos(options.paths)
+    output = options.output.resolve()
+    if any(given.is_dir() and given.resolve() == output for given in given_photos):
+        raise ValueError(f"{options.output}: masks would lie among the photographs. Give another --output.")
+    if (options.output / "predictions.csv").exists():
+        say(f"{options.output} holds earlier predictions: table and page are replaced, and outlines of the same names.")
+    if options.dropout_samples or _needs_keras(model):
+        load_backend_quietly()
+    found = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
+    photos = list(dict.fromkeys(found))
+    names: Mapping[Path | None, str] = dict(zip(photos, _distinct_names(photos), strict=True))
+    predictor = Predictor(
+        model,
+        size=options.size,
+        threshold=options.threshold,
+        tta=options.tta,
+        dropout_samples=options.dropout_samples,
+        mm_per_px=options.mm_per_px,
+        largest_component=options.largest_component,
+        fill_holes=options.fill_holes,
+    )
+    as_json = options.json or not sys.stdout.isatty()
+    done = failed = 0
+    with counting(console, "predict") as moved:
+
+        def name_failure(photo: Photo, error: DermasegError) -> None:
+            nonlocal failed
+            failed += 1
+            complain(error)
+            moved(done + failed, len(photos))
+
+        named = ((names[prediction.photo], prediction) for prediction in predictor.predict(photos, on_error=name_failure))
+        # Closed on Ctrl-C too, so that the table and the page are written before the command ends.
+        with contextlib.closing(save_predictions(named, options.output, measure=options.measure, page=options.page)) as rows:
+            for done, row in enumerate(rows, start=1):
+                print(json.dumps(row) if as_json else _line(row), flush=True)
+                moved(done + failed, len(photos))
+    if done:
+        shown = options.output / ("predictions.html" if options.page else "predictions.csv")
+        left_out = f" {failed} of {len(photos)} photographs could not be read." if failed else ""
+        say(f"Look at {shown}; all else lies beside it.{left_out} {NOT_A_DIAGNOSIS}")
+    return USER_ERROR if failed else 0
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """Sum up a row of the table for a person."""
+    parts = []
+    if "lesion_px" in row:
+        parts.append(f"lesion {row['lesion_share']:.1%} of the picture" if row["lesion_px"] else "no lesion found")
+    if "label" in row:
+        parts.append(f"{row['label']} {row['classes'][row['label']]:.0%}")
+    if len(row.get("possible", ())) > 1:
+        parts.append(f"possible {', '.join(row['possible'])}")
+    if row["refer"]:
+        parts.append("refer: let a person decide")
+    return f"{row['photo']}: {'; '.join(parts)}"
+
+
+def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """Tell whether the first path is a model; without one it is a photograph like the others."""
+    from dermaseg.pretrained import is_preset, list_presets
+
+    first, *others = paths
+    for path in others:
+        if _holds_model(path):
+            raise ValueError(f"{path} is a model: name it before the photographs.")
+    if _holds_model(first) or is_preset(first):
+        if not others:
+            raise ValueError(f"{first} is a model: name one or more photographs after it.")
+        return first, others
+    if not first.exists() and not first.suffix:
+        raise ValueError(
+            f"{first}: there is no model, preset or photograph of that name. The presets are "
+            f"{', '.join(preset.name for preset in list_presets())}; a run is named by its folder."
+        )
+    if not list_presets():
+        raise ValueError(
+            f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."
+        )
+    return None, paths
+
+
+def _holds_model(path: Path) -> bool:
+    return path.suffix in (".keras", ".onnx") or (path.is_dir() and (path / "settings.json").is_file())
+
+
+def _needs_keras(model: Path | None) -> bool:
+    """Tell whether predicting with this model takes more than onnxruntime."""
+    from dermaseg.pretrained import DEFAULT_PRESET, find_preset, is_preset
+
+    if model is None or is_preset(model):
+        return not find_preset(str(model or DEFAULT_PRESET)).runs_without_keras
+    return model.suffix != ".onnx"
+
+
+def _distinct_names(photos: Sequence[Path]) -> list[str]:
+    """Name outputs after the photographs; photographs of one name in two folders get numbers, so that none is lost."""
+    names: dict[str, None] = {}
+    for photo in photos:
+        name, count = photo.stem, 1
+        while name in names:
+            count += 1
+            name = f"{photo.stem}_{count}"
+        names[name] = None
+    return list(names)
