@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from dermaseg.layers.padding import PadToStride
+from dermaseg.layers.padding import PadToStride, covered_size
 
 __all__ = ["GradCAM", "overlay_heatmap"]
 
@@ -56,7 +56,7 @@ class GradCAM:
         self._takes_logarithm = _activation(classifier.layers[-1]) in ("softmax", "sigmoid") and not _is_activation(
             classifier.layers[-1]
         )
-        self._pad = next((layer for layer in model.layers if isinstance(layer, PadToStride)), None)
+        self._pads = any(isinstance(layer, PadToStride) for layer in model.layers)
 
     def _rebuild(self, classifier: keras.Model) -> keras.Model:
         last = classifier.layers[-1]
@@ -119,10 +119,8 @@ class GradCAM:
         alpha, features = _gradient(score, ops.zeros((len(images), 1, 1, self._tap.channels)))
         heat = ops.relu(ops.sum(alpha * ops.cast(features, "float32"), axis=-1, keepdims=True))
         height, width = images.shape[1:3]
-        padded = (height, width) if self._pad is None else self._pad.compute_output_shape(images.shape)[1:3]
-        heat = ops.convert_to_numpy(ops.image.resize(heat, padded, interpolation="bilinear"))[..., 0]
-        top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
-        heat = heat[:, top : top + height, left : left + width]
+        covered = covered_size((height, width), heat.shape[1:3]) if self._pads else (height, width)
+        heat = ops.convert_to_numpy(ops.image.resize(heat, covered, interpolation="bilinear"))[:, :height, :width, 0]
         largest = heat.max(axis=(1, 2), keepdims=True)
         return np.divide(heat, largest, out=np.zeros_like(heat), where=largest > 0)
 

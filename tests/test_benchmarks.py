@@ -115,6 +115,14 @@ def test_a_gpu_meets_those_that_run_there_and_hides_nothing_from_them(tmp_path, 
     assert thread_environment(2)["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize(("chosen", "taken"), [(None, "1"), ("0", "0")])
+def test_tensorflow_runs_with_the_kernels_that_the_command_line_chooses(chosen, taken, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    assert thread_environment(2)["TF_ENABLE_ONEDNN_OPTS"] == taken
+
+
 def test_a_processor_meets_those_that_only_outline():
     assert not {CONTESTANTS[name].network for name in SEGMENTERS} & set(FAMILY)
     assert {*SEGMENTERS} < {*CONTESTANTS}

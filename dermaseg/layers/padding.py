@@ -1,30 +1,44 @@
-"""Make any height and width fit a network's stride, and take the padding off again."""
+"""Make any height and width fit a network's stride, and take the padding off again.
+
+Padding stands after the last row and column alone: cell i of a map at stride s then shows the pixels from i s to (i + 1) s,
+whatever the size of the picture, and a map is brought back to it by cutting off its end.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-__all__ = ["CropLike", "PadToStride"]
+__all__ = ["CropLike", "PadToStride", "covered_size"]
 
 
-def _padding(size: Any, stride: int) -> tuple[Any, Any]:
-    """Return how many pixels stand before and after `size` pixels (an int, or a tensor where it is dynamic)."""
-    total = -size % stride
-    return total // 2, total - total // 2
+def covered_size(size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width in pixels that a map of so many cells covers, the picture's own and the padding behind it.
+
+    Args:
+        size: `(height, width)` of the picture, in pixels.
+        cells: `(height, width)` of the map, whose stride is a power of two.
+
+    Examples:
+        >>> covered_size((111, 148), (7, 10))
+        (112, 160)
+    """
+    height, width = (count << max(0, math.ceil(math.log2(side / count))) for side, count in zip(size, cells, strict=True))
+    return height, width
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class PadToStride(keras.layers.Layer):
-    """Mirror the borders until height and width are multiples of `stride`.
+    """Mirror the lower and the right border until height and width are multiples of `stride`.
 
     Reflection keeps skin next to skin: a black or constant frame would look like the dark corner of a dermatoscope
     and be segmented. Mirroring goes on as often as it must, so that even one pixel can be padded to `stride`.
 
     Args:
-        stride: The network's total stride in pixels, at least 1.
+        stride: Of which height and width are to be multiples, in pixels, at least 1.
 
     Input shape: `(batch, height, width, channels)`, any height and width.
     Output shape: `(batch, ceil(height / stride) * stride, ceil(width / stride) * stride, channels)`.
@@ -43,22 +57,25 @@ class PadToStride(keras.layers.Layer):
             raise ValueError(f"stride must be a positive integer, got {stride!r}.")
         self.stride = stride
 
-    def call(self, images: Any) -> Any:
-        """Return the images, mirrored out to the stride."""
+    def call(self, maps: Any) -> Any:
+        """Return the pictures or maps, mirrored out to the stride."""
         for axis in (1, 2):
-            images = self._mirror(images, axis)
-        return images
+            maps = self._mirror(maps, axis)
+        return maps
 
-    def _mirror(self, images: Any, axis: int) -> Any:
-        size = ops.shape(images)[axis]
-        before, after = _padding(size, self.stride)
-        if isinstance(size, int) and before + after == 0:
-            return images
-        # A triangle wave over the pixel indices: ... 2 1 0 1 2 ... n-1 n-2 ..., without repeating the border pixel.
+    def _mirror(self, maps: Any, axis: int) -> Any:
+        size = ops.shape(maps)[axis]
+        missing = -size % self.stride
+        if isinstance(size, int) and not missing:
+            return maps
+        if self.stride == 2:  # by a slice: inside a network it is differentiated, and the gradient of a gather is slow
+            start = max(size - 2, 0) if isinstance(size, int) else ops.maximum(size - 2, 0)
+            border = maps[:, start : start + missing] if axis == 1 else maps[:, :, start : start + missing]
+            return ops.concatenate([maps, border], axis=axis)
+        # A triangle wave over the pixel indices: 0 1 ... n-1 n-2 ... 1 0 1 ..., without repeating the border pixel.
         period = ops.maximum(2 * size - 2, 1)
-        positions = ops.arange(size + before + after) - before
-        phase = ops.mod(positions, period)
-        return ops.take(images, ops.minimum(phase, period - phase), axis=axis)
+        phase = ops.mod(ops.arange(size + missing), period)
+        return ops.take(maps, ops.minimum(phase, period - phase), axis=axis)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the padded shape; None where the size is not known."""
@@ -68,9 +85,9 @@ class PadToStride(keras.layers.Layer):
     def _padded(self, size: int | None) -> int | None:
         return None if size is None else size + -size % self.stride
 
-    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, maps: Any) -> keras.KerasTensor:
         """Return shape and type without computing (a dynamic size has no arange to trace)."""
-        return keras.KerasTensor(self.compute_output_shape(images.shape), dtype=images.dtype)
+        return keras.KerasTensor(self.compute_output_shape(maps.shape), dtype=maps.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return what rebuilds the layer."""
@@ -79,7 +96,7 @@ class PadToStride(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="dermaseg")
 class CropLike(keras.layers.Layer):
-    """Undo `PadToStride`: cut the middle out of a padded map, at the height and width of the reference.
+    """Undo `PadToStride`: cut a padded map at the height and width of the reference.
 
     Input: `[padded, reference]`, `(batch, padded_height, padded_width, channels)` and `(batch, height, width, any)`.
     Output shape: `(batch, height, width, channels)`.
@@ -90,12 +107,12 @@ class CropLike(keras.layers.Layer):
     """
 
     def call(self, inputs: Any) -> Any:
-        """Return the middle of the padded map."""
+        """Return the beginning of the padded map."""
         padded, reference = inputs
         height, width = ops.shape(reference)[1:3]
-        top = (ops.shape(padded)[1] - height) // 2
-        left = (ops.shape(padded)[2] - width) // 2
-        return padded[:, top : top + height, left : left + width]
+        if isinstance(height, int) and isinstance(width, int) and tuple(padded.shape[1:3]) == (height, width):
+            return padded  # nothing to copy
+        return padded[:, :height, :width]
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """Return the reference's height and width with the map's channels."""

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import keras
 from keras import layers
 
-from dermaseg.layers.padding import PadToStride
 from dermaseg.models.blocks import check_filters, dense_head, encode
 from dermaseg.pretrained import with_weights
 
@@ -40,7 +39,7 @@ def build_cnn(
     pooling by turns, flattened into a wide dense layer.
 
     Args:
-        input_shape: Height and width may be None for `"residual"`, which mirrors any size out to its stride; `"plain"`
+        input_shape: Height and width may be None for `"residual"`, which takes any size; `"plain"`
             needs both, for its dense layer reads every place.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
         filters: Channels a stage; each stage after the first halves the map. None takes
@@ -93,8 +92,7 @@ def _residual(images: Any, filters: Sequence[int], blocks: Sequence[int] | None,
         raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride!r}.")
     if blocks is not None and (len(blocks) != len(widths) or min(blocks) < 1):
         raise ValueError(f"blocks must hold {len(widths)} positive integers, one a stage, got {blocks!r}.")
-    padded = PadToStride(stem_stride * 2 ** (len(widths) - 1), name="pad")(images)
-    features = encode(padded, widths, stem_stride=stem_stride, blocks=blocks)
+    features = encode(images, widths, stem_stride=stem_stride, blocks=blocks)
     # float32: bfloat16 has three digits, too few for a sum over every place.
     return layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features[-1])
 

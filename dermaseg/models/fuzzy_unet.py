@@ -11,9 +11,7 @@ from keras import ops
 
 from dermaseg.layers.fuzzy import FuzzySkipGate
 from dermaseg.layers.gates import AttentionSkipGate
-from dermaseg.layers.padding import CropLike
-from dermaseg.layers.upsampling import SmoothUpsampling
-from dermaseg.models.blocks import decode
+from dermaseg.models.blocks import decode, to_pixels
 from dermaseg.models.unet import build_masks, build_pyramid
 from dermaseg.pretrained import with_weights
 
@@ -146,6 +144,4 @@ def _undecided(mask: Any) -> Any:
 def _rule_entropy(strengths: Any, like: Any, *, stride: int) -> Any:
     nats = -ops.sum(strengths * ops.log(ops.maximum(strengths, 1e-7)), axis=-1, keepdims=True)
     entropy = nats / math.log(strengths.shape[-1])
-    if stride > 1:
-        entropy = SmoothUpsampling(stride, dtype="float32")(entropy)
-    return CropLike(dtype="float32")([entropy, like])
+    return to_pixels(entropy, like, stride=stride, name="rule_entropy")

@@ -196,16 +196,15 @@ def _fuzzy_gate(skip: Any, decoded: Any, name: str) -> Any:
 def _pool(pyramid: Pyramid, guide: Any | None) -> Any:
     """Return what the classifier reads, `(batch, channels)`, float32."""
     strides = [pyramid.stride * 2**level for level in range(len(pyramid.features))]
-    if guide is not None:
-        # Mirrored out as the pixels were, so that mask and maps lie on one grid.
-        guide = PadToStride(strides[-1], dtype="float32", name="guide_pad")(guide)
     pooled = []
     for stride, features in zip(strides, pyramid.features, strict=True):
         if stride < min(_FINEST_POOLED_STRIDE, strides[-1]):
             continue
         pooled.append(layers.GlobalAveragePooling2D(dtype="float32", name=f"global_pool_{stride}")(features))
         if guide is not None:
-            fraction = layers.AveragePooling2D(stride, dtype="float32", name=f"guide_{stride}")(guide)
+            # Mirrored out as far as the map's cells reach, so that mask and map lie on one grid.
+            padded = PadToStride(max(stride, pyramid.multiple), dtype="float32", name=f"guide_{stride}_pad")(guide)
+            fraction = layers.AveragePooling2D(stride, dtype="float32", name=f"guide_{stride}")(padded)
             pooled.append(LesionPooling(dtype="float32", name=f"lesion_pool_{stride}")(features, fraction))
             pooled.append(BorderPooling(dtype="float32", name=f"border_pool_{stride}")(features, fraction))
     return layers.Concatenate(dtype="float32", name="pooled")(pooled) if len(pooled) > 1 else pooled[0]

@@ -40,7 +40,8 @@ def build_unet(
     full-resolution network; `encoder` puts a network of keras.applications in the encoder's place.
 
     Args:
-        input_shape: Height and width may be None: the network mirrors any size out to its stride and cuts its output back.
+        input_shape: Height and width may be None: a map of odd size is mirrored by one row or column before it is halved, with
+            an encoder the picture to multiples of 32, and the output is cut back.
         num_classes: Channels of the mask: 1 for lesion against skin (sigmoid), more for exclusive regions (softmax).
         filters: Channels a stage, finest first; their number is the depth. With an encoder: the decoder's channels, of
             which the finest are used where the encoder has fewer stages. None takes (16, 32, 64, 128, 256, 384), or
@@ -97,11 +98,13 @@ class Pyramid(NamedTuple):
     """What an encoder gives to a decoder."""
 
     features: list[Any]
-    """Maps, finest first, each half the size of the one before."""
+    """Maps, finest first, each half the height and width of the one before, rounded up."""
     decoder_filters: tuple[int, ...]
     """Channels of the decoder at each skip, finest first."""
     stride: int
     """Stride of the finest map."""
+    multiple: int
+    """What height and width of the picture were mirrored out to multiples of."""
 
 
 def build_pyramid(
@@ -113,7 +116,7 @@ def build_pyramid(
     encoder_weights: str | None,
     dropout: float,
 ) -> Pyramid:
-    """Pad raw pixels to the stride and encode them, with the library's own encoder or one of keras.applications."""
+    """Encode raw pixels, with the library's own encoder or one of keras.applications."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}.")
     if encoder is None:
@@ -122,16 +125,15 @@ def build_pyramid(
         if encoder_weights is not None:
             raise ValueError("encoder_weights needs an encoder: name one, or leave encoder_weights=None.")
         widths = check_filters(filters or DEFAULT_FILTERS)
-        total_stride = stem_stride * 2 ** (len(widths) - 1)
-        features = encode(PadToStride(total_stride, name="pad")(inputs), widths, stem_stride=stem_stride)
-        pyramid = Pyramid(features, widths[:-1], stem_stride)
+        pyramid = Pyramid(encode(inputs, widths, stem_stride=stem_stride), widths[:-1], stem_stride, 1)
     else:
-        features = build_encoder(encoder, encoder_weights=encoder_weights)(PadToStride(32, name="pad")(inputs))
+        coarsest = 32
+        features = build_encoder(encoder, encoder_weights=encoder_weights)(PadToStride(coarsest, name="pad")(inputs))
         widths = check_filters(filters or PRETRAINED_FILTERS)
         skips = len(features) - 1
         if len(widths) < skips:
             raise ValueError(f"filters must hold at least {skips} integers for {encoder}, got {filters!r}.")
-        pyramid = Pyramid(features, widths[len(widths) - skips :], 2 ** (6 - len(features)))
+        pyramid = Pyramid(features, widths[len(widths) - skips :], coarsest >> skips, coarsest)
     if dropout:
         pyramid.features[-1] = layers.SpatialDropout2D(dropout, name="bottleneck_dropout")(pyramid.features[-1])
     return pyramid

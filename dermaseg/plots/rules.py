@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,7 +174,8 @@ def _firing_strengths(model: keras.Model, image: np.ndarray, gate_name: str) -> 
     import keras
     from keras import ops
 
-    from dermaseg.layers import FuzzySkipGate, PadToStride
+    from dermaseg.layers import FuzzySkipGate
+    from dermaseg.layers.padding import covered_size
 
     if len(model.inputs) != 1:
         raise ValueError(f"model must have one input, the image; it has {len(model.inputs)}.")
@@ -187,9 +187,6 @@ def _firing_strengths(model: keras.Model, image: np.ndarray, gate_name: str) -> 
     encoder, decoder = features(ops.convert_to_tensor(image[np.newaxis], dtype="float32"), training=False)
     strengths = ops.convert_to_numpy(gate.firing_strengths(encoder, decoder))[0]
     height, width = image.shape[:2]
-    pad = next((layer for layer in model.layers if isinstance(layer, PadToStride)), None)
-    padded = (height, width) if pad is None else pad.compute_output_shape((1, height, width, 3))[1:3]
-    cells = [math.ceil(side / grid) for side, grid in zip(padded, strengths.shape[:2], strict=True)]
-    fine = strengths.repeat(cells[0], axis=0).repeat(cells[1], axis=1)
-    top, left = (padded[0] - height) // 2, (padded[1] - width) // 2
-    return fine[top : top + height, left : left + width]
+    grid = strengths.shape[:2]
+    rows, columns = (side // cells for side, cells in zip(covered_size((height, width), grid), grid, strict=True))
+    return strengths.repeat(rows, axis=0).repeat(columns, axis=1)[:height, :width]
