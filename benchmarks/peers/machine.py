@@ -54,7 +54,7 @@ def thread_environment(threads: int, device: Device = "cpu") -> dict[str, str]:
     where = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_PLATFORMS": "cuda,cpu"}
     if device == "cpu":
         where = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    # As the command line does for a user: by itself, TensorFlow leaves these kernels out on some processors, and is half as fast.
+    # As the command line does for a user: by itself, TensorFlow leaves these kernels out on some processors, at half the speed.
     kernels = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
     return {
         **dict.fromkeys(names, str(threads)),

@@ -68,10 +68,13 @@ class PadToStride(keras.layers.Layer):
         missing = -size % self.stride
         if isinstance(size, int) and not missing:
             return maps
-        if self.stride == 2:  # by a slice: inside a network it is differentiated, and the gradient of a gather is slow
+        if self.stride == 2:  # by slices: inside a network it is differentiated, and the gradient of a gather is slow
             start = max(size - 2, 0) if isinstance(size, int) else ops.maximum(size - 2, 0)
-            border = maps[:, start : start + missing] if axis == 1 else maps[:, :, start : start + missing]
-            return ops.concatenate([maps, border], axis=axis)
+            # Where the size is known to be odd, the cut takes nothing off. It spares exported graphs a slice that may be empty.
+            end = size + missing
+            if axis == 1:
+                return ops.concatenate([maps, maps[:, start : start + 1]], axis=1)[:, :end]
+            return ops.concatenate([maps, maps[:, :, start : start + 1]], axis=2)[:, :, :end]
         # A triangle wave over the pixel indices: 0 1 ... n-1 n-2 ... 1 0 1 ..., without repeating the border pixel.
         period = ops.maximum(2 * size - 2, 1)
         phase = ops.mod(ops.arange(size + missing), period)

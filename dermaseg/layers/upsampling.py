@@ -44,12 +44,12 @@ class SmoothUpsampling(keras.layers.Layer):
         """Return the larger maps."""
         for _ in range(self.factor.bit_length() - 1):
             batch, height, width, channels = ops.shape(maps)
-            before = ops.concatenate([maps[:, :1], maps[:, :-1]], axis=1)
-            after = ops.concatenate([maps[:, 1:], maps[:, -1:]], axis=1)
+            wider = ops.concatenate([maps[:, :1], maps, maps[:, -1:]], axis=1)
+            before, after = wider[:, :-2], wider[:, 2:]
             rows = ops.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], axis=2)
             maps = ops.reshape(rows, (batch, 2 * height, width, channels))
-            before = ops.concatenate([maps[:, :, :1], maps[:, :, :-1]], axis=2)
-            after = ops.concatenate([maps[:, :, 1:], maps[:, :, -1:]], axis=2)
+            wider = ops.concatenate([maps[:, :, :1], maps, maps[:, :, -1:]], axis=2)
+            before, after = wider[:, :, :-2], wider[:, :, 2:]
             columns = ops.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], axis=3)
             maps = ops.reshape(columns, (batch, 2 * height, 2 * width, channels))
         return maps
