@@ -155,6 +155,20 @@ def test_a_network_in_pytorch_has_the_parameters_of_ours(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["torch-ours", "torch-plain", "torch-cnn", "torch-fuzzy", "torch-hybrid"])
+def test_a_network_in_pytorch_takes_any_size_as_ours_do(name):
+    torch = pytest.importorskip("torch")
+    from benchmarks.peers import torch_networks
+
+    network, multiple, _ = torch_networks.build_network(CONTESTANTS[name])
+    assert multiple == 1
+    outputs = network(torch.zeros(2, 3, 67, 98))
+    outputs = outputs if isinstance(outputs, dict) else {"label" if name == "torch-cnn" else "mask": outputs}
+    sizes = {key: tuple(value.shape[2:]) for key, value in outputs.items()}
+    assert sizes == {key: (67, 98) if key == "mask" else () for key in outputs}
+
+
+@pytest.mark.slow
 def test_operations_are_those_counted_by_hand():
     import keras
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.peers.torch_unet import Residual, UNet, convolution
+from benchmarks.peers.torch_unet import Residual, UNet, convolution, cut, even
 
 __all__ = ["Classifier", "FuzzyUNet", "Hybrid", "LabelOnly"]
 
@@ -80,7 +80,7 @@ class FuzzyUNet(UNet):
 
     def skip(self, level: int, skip: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
         """Gate the skip."""
-        return self.gates[level](skip, decoded)
+        return cut(self.gates[level](even(skip), decoded), skip)
 
 
 class Hybrid(UNet):
@@ -104,12 +104,12 @@ class Hybrid(UNet):
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
         """Return logits by output."""
         features = self.encode(images)
-        mask = self.decode(features)
+        mask = cut(self.decode(features), images)
         guide = torch.sigmoid(mask.float()).detach()
         pooled = []
         for index, level in enumerate(self.levels):
             maps = features[level].float()
-            fraction = functional.avg_pool2d(guide, self.strides[level])
+            fraction = functional.avg_pool2d(guide, self.strides[level], ceil_mode=True)
             scores = torch.einsum("bchw,c->bhw", maps, self.attention[index])[:, None]
             scores = scores + self.beta[index] * torch.log(fraction + 1e-3)
             lesion = torch.softmax(scores.flatten(1), dim=1).view_as(scores)

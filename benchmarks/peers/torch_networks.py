@@ -21,8 +21,7 @@ def build_network(contestant: Contestant) -> tuple[nn.Module, int, dict[str, str
         ImportError: If the peer's library is missing.
     """
     if contestant.network == "dermaseg":
-        network = UNet(**contestant.options)
-        return network, network.stride, {}
+        return UNet(**contestant.options), 1, {}
     if contestant.network in FAMILY:
         return _of_family(contestant)
     if contestant.network == "smp-resnet18":
@@ -56,10 +55,10 @@ def _of_family(contestant: Contestant) -> tuple[nn.Module, int, dict[str, str]]:
         versions = {"timm": timm.__version__, **({"torchvision": "operators stubbed"} if stubs else {})}
         return LabelOnly(network, frozen_norms=True), 1, versions
     if contestant.network == "dermaseg-cnn":
-        return LabelOnly(Classifier((16, 32, 64, 128, 256), (1, 1, 1, 2, 2), CLASSES)), 32, {}
+        return LabelOnly(Classifier((16, 32, 64, 128, 256), (1, 1, 1, 2, 2), CLASSES)), 1, {}
     if contestant.network == "dermaseg-fuzzy":
-        return FuzzyUNet(DEFAULT_FILTERS, 2), 64, {}
-    return Hybrid(DEFAULT_FILTERS, 2, CLASSES), 64, {}
+        return FuzzyUNet(DEFAULT_FILTERS, 2), 1, {}
+    return Hybrid(DEFAULT_FILTERS, 2, CLASSES), 1, {}
 
 
 def _declare_torchvision_operators() -> bool:

@@ -1,7 +1,8 @@
 """dermaseg's U-Net graph in PyTorch, as someone who knows both would write it: the same layers, widths and order.
 
-One thing differs. PyTorch pads a strided 3x3 convolution by one pixel on each side, TensorFlow's `"same"` by one pixel at the
-end; the counts of parameters and operations agree.
+Two things differ. PyTorch pads a strided 3x3 convolution by one pixel on each side, TensorFlow's `"same"` by one pixel at the
+end; and an odd map's last row or column is repeated before it is halved, not mirrored. The counts of parameters and operations
+agree.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["Residual", "UNet", "convolution"]
+__all__ = ["Residual", "UNet", "convolution", "cut", "even"]
 
 
 class UNet(nn.Module):
-    """From scaled pictures `(batch, 3, height, width)` to logits `(batch, 1, height, width)`, sizes multiples of `stride`.
+    """From scaled pictures `(batch, 3, height, width)` to logits `(batch, 1, height, width)`, of any size.
 
     Args:
         filters: Channels a stage, finest first.
@@ -25,7 +26,6 @@ class UNet(nn.Module):
 
     def __init__(self, filters: Sequence[int], stem_stride: int) -> None:
         super().__init__()
-        self.stride = stem_stride * 2 ** (len(filters) - 1)
         self.stem_stride = stem_stride
         self.stem = nn.Sequential(convolution(3, filters[0], stride=stem_stride), nn.ReLU(inplace=True))
         before = (filters[0], *filters)
@@ -41,7 +41,7 @@ class UNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits."""
-        return self.decode(self.encode(images))
+        return cut(self.decode(self.encode(images)), images)
 
     def encode(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the features of each stage, finest first."""
@@ -57,12 +57,12 @@ class UNet(nn.Module):
         return skip
 
     def decode(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return logits of the mask."""
+        """Return logits of the mask, of an odd picture by a row or column too many."""
         x = features[-1]
         for level in reversed(range(len(features) - 1)):
             x = self.narrow[level](x)
             skip = self.skip(level, features[level], x)
-            x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = cut(functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip)
             x = self.join[level](functional.relu(x + skip))
         logits = self.head(x)
         if self.stem_stride > 1:
@@ -75,6 +75,7 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, filters: int, *, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         shortcut: list[nn.Module] = [nn.AvgPool2d(stride)] if stride > 1 else []
         if channels != filters:
             shortcut.append(convolution(channels, filters, kernel=1))
@@ -85,7 +86,20 @@ class Residual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the block's features."""
+        if self.stride > 1:
+            x = even(x)
         return functional.relu(self.shortcut(x) + self.body(x))
+
+
+def even(x: torch.Tensor) -> torch.Tensor:
+    """Repeat the last row and column where height and width are odd."""
+    height, width = x.shape[2:]
+    return functional.pad(x, (0, width % 2, 0, height % 2), mode="replicate") if height % 2 or width % 2 else x
+
+
+def cut(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return the beginning of the map, at the height and width of the other."""
+    return x if x.shape[2:] == like.shape[2:] else x[:, :, : like.shape[2], : like.shape[3]]
 
 
 def convolution(channels: int, filters: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
