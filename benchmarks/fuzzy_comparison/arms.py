@@ -163,7 +163,7 @@ def initial_network(name: str, *, filters: Sequence[int], seed: int) -> tuple[ke
         weights = shared.get(layer.name)
         if weights is not None and [weight.shape for weight in layer.get_weights()] == [weight.shape for weight in weights]:
             layer.set_weights(weights)
-        else:
+        elif layer.weights:
             own.append(layer.name)
     keras.utils.set_random_seed(seed)
     return model, own
