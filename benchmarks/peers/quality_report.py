@@ -192,7 +192,7 @@ def draw_curves(runs: Sequence[Run], targets: Sequence[float], path: Path) -> No
     axis = figure.subplots()
     several = {part for part in range(1, 3) if len({_plan(run)[part] for run in runs}) > 1}
     places: dict[tuple[str, float, float], int] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: not _ours(run)):  # whose colour is the first of them, blue
         plan = _plan(run)
         new = plan not in places
         place = places.setdefault(plan, len(places))
