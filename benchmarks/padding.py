@@ -29,7 +29,7 @@ _SHAPE = (450, 600)
 
 
 def padded_to_total_stride(network: keras.Model) -> keras.Model:
-    """Return the network with its picture mirrored out beforehand, and its mask cut back."""
+    """Return the network with its picture mirrored out beforehand, at the lower and the right border, and its mask cut back."""
     inputs = keras.Input((None, None, 3))
     outputs = network(PadToStride(TOTAL_STRIDE)(inputs))
     if isinstance(outputs, dict):

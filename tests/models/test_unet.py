@@ -1,8 +1,10 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
 
-from dermaseg.models import ENCODERS, build_unet
+from dermaseg.models import ENCODERS, build_fuzzy_unet, build_hybrid, build_unet
 
 SMALL = (8, 16, 24)
 
@@ -137,3 +139,14 @@ def test_encoders_give_skips_at_exact_strides_of_odd_sizes(encoder):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         build_unet(**arguments)
+
+
+@pytest.mark.parametrize("build", [build_unet, build_fuzzy_unet, functools.partial(build_hybrid, num_classes=3)])
+def test_an_odd_picture_is_seen_as_its_mirrored_one(build):
+    """Of 31 by 47 pixels the stem alone needs one more: padded beforehand, the same mask comes out at the same place."""
+    model = build(filters=(8, 8))
+    images = np.random.default_rng(0).uniform(0, 255, (1, 31, 47, 3)).astype("float32")
+    mirrored = np.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)), mode="reflect")
+    odd, even = (model.predict_on_batch(each) for each in (images, mirrored))
+    odd, even = (each["mask"] if isinstance(each, dict) else each for each in (odd, even))
+    np.testing.assert_allclose(odd, even[:, :31, :47], atol=1e-5)
