@@ -32,5 +32,9 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
     if fill_holes:
         from scipy.ndimage import binary_fill_holes
 
-        mask = binary_fill_holes(mask).astype(np.uint8)
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if rows.size:  # filling takes its time by the pixel, and holes lie within the lesion's box
+            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            mask = mask.copy()
+            mask[box] = binary_fill_holes(mask[box])
     return mask

@@ -1,7 +1,7 @@
 """The options of each command.
 
-`dermaseg.cli` adds them once a command is named: what their choices and defaults come from takes longer to load than `--help`
-may.
+`dermaseg.cli` adds them once a command is named, and each imports by itself what its choices and defaults come from: that of
+another command would take longer to load than this one may to start.
 """
 
 from __future__ import annotations
@@ -12,19 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dermaseg.commands import DEMO_STEPS
 from dermaseg.console import examples
-from dermaseg.data.augment import AUGMENTATIONS
-from dermaseg.data.mix import MIXES
-from dermaseg.data.on_device import DEVICES
-from dermaseg.precision import PRECISIONS
-from dermaseg.prediction.predictor import TTA
-from dermaseg.pretrained import DEFAULT_PRESET
-from dermaseg.tasks import IMBALANCE, TASKS, Settings
 
 __all__ = ["SETTINGS", "add_options"]
 
-CHOICES = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE, "precision": PRECISIONS}
 # `model` and `jit_compile` have options of their own.
 SETTINGS = {
     "size": "side in pixels of a square with the area that photographs are trained at; they keep their shape",
@@ -54,6 +45,8 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(demo: argparse.ArgumentParser) -> None:
+    from dermaseg.commands.learning import DEMO_STEPS
+
     demo.epilog = examples(
         "dermaseg demo",
         "dermaseg demo --images 100 --steps 60 --output /tmp/demo",
@@ -67,6 +60,13 @@ def _demo(demo: argparse.ArgumentParser) -> None:
 
 
 def _train(train: argparse.ArgumentParser) -> None:
+    from dermaseg.data.augment import AUGMENTATIONS
+    from dermaseg.data.mix import MIXES
+    from dermaseg.data.on_device import DEVICES
+    from dermaseg.precision import PRECISIONS
+    from dermaseg.tasks import IMBALANCE, TASKS, Settings
+
+    choices = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE, "precision": PRECISIONS}
     train.usage = "dermaseg train [TASK] --data DIR --output RUN [OPTION ...]\n       dermaseg train --resume RUN"
     train.epilog = examples(
         "dermaseg train segment --data ham10000 --output run",
@@ -110,8 +110,8 @@ def _train(train: argparse.ArgumentParser) -> None:
             train.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 type=kind,
-                metavar=None if field.name in CHOICES else kind.__name__.upper(),
-                choices=CHOICES.get(field.name),
+                metavar=None if field.name in choices else kind.__name__.upper(),
+                choices=choices.get(field.name),
                 help=f"{SETTINGS[field.name]} ({_defaults(field.name)})",
             )
     train.add_argument(
@@ -121,6 +121,8 @@ def _train(train: argparse.ArgumentParser) -> None:
 
 def _defaults(name: str) -> str:
     """Say the default of a setting, and which tasks have another."""
+    from dermaseg.tasks import TASKS, Settings
+
     general = getattr(Settings(), name)
     other: dict[Any, list[str]] = {}
     for task in TASKS.values():
@@ -217,6 +219,8 @@ def _tasks(tasks: argparse.ArgumentParser) -> None:
 
 
 def _presets(presets: argparse.ArgumentParser) -> None:
+    from dermaseg.pretrained import DEFAULT_PRESET
+
     presets.epilog = examples(
         "dermaseg presets",
         f"dermaseg presets {DEFAULT_PRESET}",
@@ -266,6 +270,8 @@ def _export(export: argparse.ArgumentParser) -> None:
 
 
 def _add_tta(command: argparse.ArgumentParser) -> None:
+    from dermaseg.prediction.predictor import TTA
+
     command.add_argument(
         "--tta", choices=TTA, default="none", help="mean over mirrored and turned photographs (default: %(default)s)"
     )

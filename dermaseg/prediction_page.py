@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import csv
+import os
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from dermaseg.runs import stream_text
 __all__ = ["save_predictions"]
 
 PAGE_PHOTO_PX = 480
+_SAVERS = min(4, os.cpu_count() or 1)  # threads: saving and measuring takes several times as long as predicting
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "deg": "degrees"}
 
 
@@ -24,8 +28,9 @@ def save_predictions(
 ) -> Generator[dict[str, Any], None, None]:
     """Write each prediction's mask and overlay, its row of `predictions.csv` and its card of `predictions.html`, as it comes.
 
-    Nothing stays in memory. The table and the page take their names at the end, also when predicting breaks off, by an error
-    or an interrupt, or when the generator is closed: of the photographs that were done. Without any, nothing is written.
+    Few photographs are held at a time: they are measured and saved on threads of their own while the next are predicted. The
+    table and the page take their names at the end, also when predicting breaks off, by an error or an interrupt, or when the
+    generator is closed: of all photographs that were predicted. Without any, nothing is written.
 
     Args:
         predictions: Names for the files, all different, with the predictions of one model; taken one at a time.
@@ -38,23 +43,57 @@ def save_predictions(
         For each photograph its summary, the paths written, and its measurements: a row of the table.
     """
     folder = Path(folder)
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(_SAVERS) as savers:
+        write = _open_files(opened, folder, page=page)
+        pending: collections.deque[Future[tuple[dict[str, Any], Card | None]]] = collections.deque()
+
+        def first() -> dict[str, Any]:
+            row = write(*pending[0].result())
+            pending.popleft()  # not before: an interrupt that comes while waiting loses nothing
+            return row
+
+        try:
+            for name, prediction in predictions:
+                pending.append(savers.submit(_save, name, prediction, folder, measure=measure, page=page))
+                if len(pending) > _SAVERS:
+                    yield first()
+            while pending:
+                yield first()
+        finally:
+            for unseen in pending:  # after an error, an interrupt or `close`
+                if unseen.exception() is None:
+                    write(*unseen.result())
+
+
+def _save(name: str, prediction: Prediction, folder: Path, *, measure: bool, page: bool) -> tuple[dict[str, Any], Card | None]:
+    """Write one photograph's mask and overlay; return its row, and its card where there is a page."""
+    row = {**prediction.summary(), **prediction.save(folder, name)}
+    if measure and prediction.probability is not None:
+        row["measurements"] = prediction.measure().to_dict()
+    return row, _card(name, prediction, row) if page else None
+
+
+def _open_files(
+    opened: contextlib.ExitStack, folder: Path, *, page: bool
+) -> Callable[[dict[str, Any], Card | None], dict[str, Any]]:
+    """Return a function that adds a photograph to the table and the page, which it opens at the first, and returns its row."""
     table: csv.DictWriter[str] | None = None
     add_card: Callable[[Card], None] | None = None
-    with contextlib.ExitStack() as opened:
-        for name, prediction in predictions:
-            row = {**prediction.summary(), **prediction.save(folder, name)}
-            if measure and prediction.probability is not None:
-                row["measurements"] = prediction.measure().to_dict()
-            flat = _flat(row)
-            if table is None:
-                table = csv.DictWriter(opened.enter_context(stream_text(folder / "predictions.csv")), list(flat))
-                table.writeheader()
-                if page:
-                    add_card = opened.enter_context(_page().stream_cards(folder / "predictions.html", max_px=PAGE_PHOTO_PX))
-            table.writerow(flat)
-            if add_card is not None:
-                add_card(_card(name, prediction, row))
-            yield row
+
+    def write(row: dict[str, Any], card: Card | None) -> dict[str, Any]:
+        nonlocal table, add_card
+        flat = _flat(row)
+        if table is None:
+            table = csv.DictWriter(opened.enter_context(stream_text(folder / "predictions.csv")), list(flat))
+            table.writeheader()
+            if page:
+                add_card = opened.enter_context(_page().stream_cards(folder / "predictions.html", max_px=PAGE_PHOTO_PX))
+        table.writerow(flat)
+        if add_card is not None and card is not None:
+            add_card(card)
+        return row
+
+    return write
 
 
 def _page() -> Page:

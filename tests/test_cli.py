@@ -71,6 +71,7 @@ def fails(capsys, *arguments):
 def test_help_and_import_are_quick_and_load_no_backend():
     loads = (
         ("import dermaseg.cli; dermaseg.cli._parser(None).format_help()", {"numpy", "PIL"}),
+        ("import dermaseg.cli; dermaseg.cli._parser('predict')", {"dermaseg.tasks", "scipy", "onnxruntime"}),
         ("import dermaseg.options, dermaseg.data, dermaseg.metrics", {"matplotlib", "skimage", "scipy"}),
     )
     for code, heavy in loads:
@@ -220,8 +221,10 @@ def test_interrupted_predictions_keep_their_table_and_page(photographs, tmp_path
     code = cli.run(["predict", *map(str, photographs[:4]), "--output", str(output), "--no-measure"])
     assert code == cli.INTERRUPTED
     assert f"What was done is in {output}." in capsys.readouterr().err
-    assert len((output / "predictions.csv").read_text().splitlines()) == 4
-    assert (output / "predictions.html").read_text().count("<article") == 3
+    saved = len(list(output.glob("*_mask.png")))  # photographs that were under way are finished
+    assert saved >= 3
+    assert len((output / "predictions.csv").read_text().splitlines()) == 1 + saved
+    assert (output / "predictions.html").read_text().count("<article") == saved
 
 
 def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatch):

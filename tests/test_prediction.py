@@ -1,13 +1,17 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
+from scipy import ndimage
 
 from dermaseg.conformal import ConformalClassifier, Rejection
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.models import build_unet
-from dermaseg.prediction import Prediction, Predictor
+from dermaseg.prediction import Prediction, Predictor, clean_mask
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
@@ -222,6 +226,13 @@ class Dotted:
         masks[:, 15, 15] = 0
         masks[:, 2, 2] = 1
         return masks
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 1)))
+def test_holes_are_filled_within_the_lesions_box_as_in_the_whole_mask(mask):
+    before = mask.copy()
+    np.testing.assert_array_equal(clean_mask(mask, fill_holes=True), ndimage.binary_fill_holes(mask))
+    np.testing.assert_array_equal(mask, before)
 
 
 @pytest.mark.parametrize("asked", [None, True, False])

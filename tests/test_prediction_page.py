@@ -1,11 +1,16 @@
 import csv
 import dataclasses
+import errno
+import threading
+import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from dermaseg import prediction_page
 from dermaseg.conformal import Rejection
 from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
@@ -34,12 +39,47 @@ def test_what_was_done_is_written_when_predicting_breaks_off(tmp_path):
     rows = save_predictions(predictions(), tmp_path / "b", measure=False)
     next(rows)
     rows.close()
-    for folder, count in ((tmp_path / "a", 3), (tmp_path / "b", 1)):
+    saved = len(list((tmp_path / "b").glob("*_mask.png")))  # some are saved ahead of what the caller has seen
+    for folder, count in ((tmp_path / "a", 3), (tmp_path / "b", saved)):
         assert len((folder / "predictions.csv").read_text().splitlines()) == 1 + count
         page = (folder / "predictions.html").read_text()
         assert page.count('<article class="card">') == count
         assert page.endswith("</div>\n</main>\n</body>\n</html>\n")
         assert not list(folder.glob(".unfinished-*"))
+
+
+def test_rows_come_in_order_however_long_a_photograph_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_page, "_SAVERS", 3)
+    save, threads = Prediction.save, set()
+
+    def slow_at_first(self, folder, name):
+        threads.add(threading.get_ident())
+        if name == "photo_0":
+            while len(threads) < 2:  # another photograph is saved meanwhile
+                time.sleep(0.01)
+            time.sleep(0.1)
+        return save(self, folder, name)
+
+    monkeypatch.setattr(Prediction, "save", slow_at_first)
+    rows = list(save_predictions(predictions(), tmp_path, measure=False))
+    assert [Path(row["mask"]).name for row in rows] == [f"photo_{n}_mask.png" for n in range(3)]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert [row["mask"] for row in csv.DictReader(file)] == [row["mask"] for row in rows]
+
+
+def test_a_photograph_that_cannot_be_saved_says_so_and_the_others_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_page, "_SAVERS", 3)
+    save = Prediction.save
+
+    def full_once(self, folder, name):
+        if name == "photo_1":
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        return save(self, folder, name)
+
+    monkeypatch.setattr(Prediction, "save", full_once)
+    with pytest.raises(OSError, match="photo_1"):
+        list(save_predictions(predictions(), tmp_path, measure=False))
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 2
 
 
 def test_the_page_and_the_table_do_not_stay_in_memory(tmp_path):
@@ -56,10 +96,10 @@ def test_the_page_and_the_table_do_not_stay_in_memory(tmp_path):
 
 
 def test_pictures_and_rows_say_that_they_are_no_diagnosis(tmp_path):
-    row = next(save_predictions(predictions(), tmp_path))
+    row, *_ = save_predictions(predictions(), tmp_path)
     with Image.open(row["overlay"]) as picture:
         assert picture.text["Disclaimer"] == row["note"] == NOT_A_DIAGNOSIS
-    assert (tmp_path / "predictions.csv").read_text().count(NOT_A_DIAGNOSIS) == 1
+    assert (tmp_path / "predictions.csv").read_text().count(NOT_A_DIAGNOSIS) == 3
     assert NOT_A_DIAGNOSIS in (tmp_path / "predictions.html").read_text()
 
 

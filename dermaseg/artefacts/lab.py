@@ -25,4 +25,6 @@ def lab_pixels(image: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def _lightness(shares: np.ndarray) -> np.ndarray:
-    return np.where(shares > 0.008856, np.cbrt(shares), np.float32(7.787) * shares + np.float32(16 / 116))
+    # NumPy has vector instructions for exp and log, and none for cbrt, which takes several times as long.
+    cube_roots = np.exp(np.log(np.maximum(shares, np.float32(1e-6))) / np.float32(3))
+    return np.where(shares > 0.008856, cube_roots, np.float32(7.787) * shares + np.float32(16 / 116))

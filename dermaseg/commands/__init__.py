@@ -1,11 +1,8 @@
 """What each command of the shell does with its parsed options.
 
-Heavy libraries are imported inside the commands, so that what needs none of them answers at once.
+Each loads when it is named, and heavy libraries within it, so that what needs none of them answers at once.
 """
 
-from dermaseg.commands.exporting import export
-from dermaseg.commands.learning import DEMO_STEPS, demo, evaluate, train
-from dermaseg.commands.looking import audit, presets, tasks
-from dermaseg.commands.predicting import predict
+import lazy_loader as _lazy
 
-__all__ = ["DEMO_STEPS", "audit", "demo", "evaluate", "export", "predict", "presets", "tasks", "train"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
