@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,8 +177,9 @@ class Prediction:
         written = {}
         for kind, pixels in pictures.items():
             path = Path(folder) / f"{name}_{kind}.png"
-            # A photograph's noise hardly compresses: the default level takes four times as long to save a fifth of the file.
-            save = functools.partial(Image.fromarray(pixels).save, compress_level=1, pnginfo=note)
+            # A photograph's noise hardly repeats itself: looking for runs alone makes files as small as the default level does,
+            # in a quarter of its time.
+            save = functools.partial(Image.fromarray(pixels).save, compress_level=1, compress_type=zlib.Z_RLE, pnginfo=note)
             write_atomically(path, save)
             written[kind] = str(path)
         return written
