@@ -12,7 +12,7 @@ from dermaseg.data import group_samples, make_dataset
 from dermaseg.data.samples import Samples
 from dermaseg.decisions import Decisions, fit_label_decisions, fit_mask_decisions
 from dermaseg.distribution import replica_count, undistributed
-from dermaseg.prediction.outputs import named_outputs
+from dermaseg.prediction.outputs import class_probabilities, named_outputs
 from dermaseg.tasks import Settings, Task, prior_factors
 
 __all__ = ["decide"]
@@ -47,9 +47,9 @@ def decide(
         outputs = named_outputs(model.predict(dataset, verbose=0))
         found = fit_label_decisions(
             labelled.labels,
-            outputs["label"],
+            class_probabilities(outputs["label"]),
             labelled.class_names,
-            prior_factors=prior_factors(train_part, plan) if outputs["label"].shape[1] > 1 else (),
+            prior_factors=prior_factors(train_part, plan),
             sensitivity=plan.sensitivity,
             groups=group_samples(labelled),
         )

@@ -124,7 +124,8 @@ def fit_label_decisions(
             stacklevel=2,
         )
     temperature = fit_temperature(labels, restored)
-    calibrated = apply_temperature(restored, temperature)
+    # As prediction has them: the photograph that settles a threshold must reach it there too.
+    calibrated = apply_temperature(restored, temperature).astype(np.float32)
     thresholds = {
         name: choose_threshold(labels == index, calibrated[:, index], sensitivity=sensitivity)
         for index, name in enumerate(class_names)

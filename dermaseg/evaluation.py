@@ -197,15 +197,18 @@ def _label(data: str | Path | Samples) -> str:
 
 
 def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
-    """Warn where photographs of other data, or others of their lesions, trained the run or chose its model."""
+    """Warn where photographs of other data, or others of their lesions or patients, trained the run or chose its model."""
     parts = Split.load(run.split).apply(Samples.load(run.samples))
     known = [sample for name in ("train", "validation") for sample in parts.get(name, ())]
     images, lesions = {sample.image.resolve() for sample in known}, {sample.lesion_id for sample in known} - {None}
-    seen = sum(sample.image.resolve() in images or sample.lesion_id in lesions for sample in samples)
+    patients = {sample.patient_id for sample in known} - {None}
+    seen = sum(
+        sample.image.resolve() in images or sample.lesion_id in lesions or sample.patient_id in patients for sample in samples
+    )
     if seen:
         warnings.warn(
-            f"{samples.source or 'data'}: {seen} of {len(samples)} photographs, or others of their lesions, trained this run "
-            "or chose its model. The figures are too good. Without data=, its own test part is scored.",
+            f"{samples.source or 'data'}: {seen} of {len(samples)} photographs, or others of their lesions or patients, "
+            "trained this run or chose its model. The figures are too good. Without data=, its own test part is scored.",
             stacklevel=3,
         )
 

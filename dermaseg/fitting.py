@@ -32,6 +32,7 @@ from dermaseg.run_data import learning_parts
 from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
+from dermaseg.tasks.objectives import sampling_weights
 from dermaseg.transfer import head_comes_first, lend_weights, open_lender, train_head
 
 __all__ = ["Callbacks", "fit", "new_model", "shared_batch"]
@@ -100,7 +101,7 @@ def _fit(
             model = model or new_model(task, plan, train_part, precision=saved["precision"], start=saved.get("start"))
             _share_statistics(model)
             if head_comes_first(plan):
-                weights = _sampling_weights(train_part, plan)
+                weights = sampling_weights(train_part, plan)
                 parts = (train_part, validation_part)
                 rows = train_head(model, task, plan, parts, size=size, weights=weights, cache=run.cache, progress=on_decode)
                 write_csv(run.head_history, rows)
@@ -197,7 +198,7 @@ class _Lesson:
             augment_on=self.plan.augment_on,
             mix=Mix.preset(self.plan.mix),
             shuffle=True,
-            weights=_sampling_weights(self.train_part, self.plan),
+            weights=sampling_weights(self.train_part, self.plan),
             seed=self.plan.seed,
             drop_remainder=True,
             initial_epoch=initial_epoch,
@@ -267,17 +268,6 @@ def _weighted(options: Mapping[str, Any], shares: int) -> dict[str, Any]:
 def _validated_epochs(epochs: int) -> list[int]:
     """Choose about twenty epochs, counted from 1, the last among them: each look costs a pass over the validation part."""
     return sorted({round(epoch) for epoch in np.linspace(epochs, 1, min(epochs, LOOKS))})
-
-
-def _sampling_weights(train_part: Samples, plan: Settings) -> np.ndarray | None:
-    """Return how likely each training photograph is to be drawn, or None where each is taken once an epoch."""
-    if plan.imbalance != "sampling":
-        return None
-    labels = train_part.labels
-    counts = np.bincount(labels[labels >= 0], minlength=train_part.num_classes).astype(float)
-    rarity = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0) ** plan.imbalance_strength
-    known = rarity[np.maximum(labels, 0)]
-    return np.where(labels >= 0, known, known[labels >= 0].mean())  # a photograph without a class is drawn as an average one
 
 
 def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> keras.Model:

@@ -48,9 +48,9 @@ def save_predictions(
         pending: collections.deque[Future[tuple[dict[str, Any], Card | None]]] = collections.deque()
 
         def first() -> dict[str, Any]:
-            row = write(*pending[0].result())
+            done = pending[0].result()
             pending.popleft()  # not before: an interrupt that comes while waiting loses nothing
-            return row
+            return write(*done)
 
         try:
             for name, prediction in predictions:

@@ -18,13 +18,36 @@ from dermaseg.data.images import read_image
 from dermaseg.data.samples import Sample, Samples
 from dermaseg.errors import DataError
 from dermaseg.runs import RunFolder, read_json
-from dermaseg.tasks import get_task
+from dermaseg.tasks import TASKS, Task, get_task
 
-__all__ = ["draw_split", "learning_parts", "load_samples", "with_absolute_paths"]
+__all__ = ["draw_split", "is_own", "learning_parts", "load_samples", "task_of", "with_absolute_paths"]
 
 Progress = Callable[[int, int], None]
 
 _LOOK_PX = (128, 128)  # four times a thumbnail's side: JPEGs decode in a fraction of the time, and the thumbnails are alike
+
+
+def is_own(task: Task) -> bool:
+    """Tell whether a task is the caller's: none of `TASKS`, of whose defaults others may have been taken."""
+    known = TASKS.get(task.name)
+    return known is None or dataclasses.replace(task, settings=known.settings) != known
+
+
+def task_of(run: RunFolder, given: Task | None = None) -> Task:
+    """Return the task of a run, which a run of a caller's own task needs to be given.
+
+    Raises:
+        ValueError: If it is not given, or another is.
+    """
+    saved = read_json(run.settings)
+    name, own = saved["task"], saved.get("own_task", False)
+    if given is None:
+        if own:
+            raise ValueError(f"{run.path}: was begun with a task of your own, {name!r}. Give it again: task=...")
+        return get_task(name)
+    if given.name != name or is_own(given) != own:
+        raise ValueError(f"{run.path}: was begun with {'a task of your own' if own else 'the task'}, {name!r}. Give that one.")
+    return given
 
 
 def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
@@ -38,10 +61,13 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Sa
 
     Raises:
         DataError: If no sample has what the task predicts, or one is of a class that the run does not know.
+        ValueError: If the run is of a task of the caller's own, and data are given: score it by `evaluate`.
     """
     if data is None:
         return Samples.load(run.samples)
     saved = read_json(run.settings)
+    if saved.get("own_task", False):
+        raise ValueError(f"{run.path}: is of a task of your own. Score other data by evaluate(Predictor(run.path), samples).")
     task = get_task(saved["task"])
     samples = task.select(data if isinstance(data, Samples) else read_samples(data))
     if not len(samples):

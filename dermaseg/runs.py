@@ -61,7 +61,8 @@ class RunFolder:
         except ImportError:  # Windows has none
             yield
             return
-        with self.settings.open() as file:
+        # A file of its own: one that is replaced while it is held, as the settings are, is another file to the next process.
+        with (self.path / ".lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -151,12 +152,17 @@ def stream_text(path: Path) -> Iterator[TextIO]:
 
     Args:
         path: The file to make or replace.
+
+    Raises:
+        OSError: If the system refuses to make it; its `filename` is `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".unfinished-{path.name}")
-    try:
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         # A file name that is no UTF-8 reaches Python with surrogates, which can't be written.
-        with unfinished.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        file = unfinished.open("w", newline="", encoding="utf-8", errors="replace")
+    try:
+        with file:
             yield file
     finally:
         os.replace(unfinished, path)

@@ -24,10 +24,12 @@ from dermaseg.errors import DataError
 from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
-from dermaseg.run_data import draw_split, learning_parts, load_samples, with_absolute_paths
+from dermaseg.pretrained import is_preset
+from dermaseg.run_data import draw_split, is_own, learning_parts, load_samples, task_of, with_absolute_paths
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
+from dermaseg.tasks.objectives import sampling_weights
 from dermaseg.transfer import head_comes_first, warn_of_lent_knowledge
 
 __all__ = ["average_runs", "recalibrate", "resume", "train"]
@@ -98,12 +100,13 @@ def train(
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
-    shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
-    _check_hosts(plan)
+    _check_plan(chosen, plan, train_part)
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
-    if start is not None:
-        warn_of_lent_knowledge(start, parts, samples)
+    builders = plan.model.get("weights")
+    for lender in (start, builders if isinstance(builders, str) and is_preset(builders) else None):
+        if lender is not None:
+            warn_of_lent_knowledge(lender, parts, samples)
     run = RunFolder.create(output)
     samples.save(run.samples)
     parts.save(run.split)
@@ -111,12 +114,13 @@ def train(
         run.settings,
         {
             "task": chosen.name,
+            "own_task": is_own(chosen),
             "data": samples.source if isinstance(data, Samples) else str(data),
             "settings": dataclasses.asdict(plan),
             "canvas": [height, width],
             "precision": precision,
             "class_names": list(samples.class_names),
-            "start": None if start is None else str(start),
+            "start": None if start is None else str(start if is_preset(start) else Path(start).absolute()),
             "split": parts.fingerprint,
             "versions": {**versions(), "backend": keras.backend.backend()},
         },
@@ -124,8 +128,13 @@ def train(
     return fit(chosen, plan, samples, parts, run, model=model, callbacks=callbacks or [], on_decode=on_decode)
 
 
-def _check_hosts(plan: Settings) -> None:
-    """Refuse what several processes that share each batch can't do."""
+def _check_plan(task: Task, plan: Settings, train_part: Samples) -> None:
+    """Refuse what the photographs or the devices do not allow."""
+    shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
+    if task.target == "mask" and plan.imbalance not in ("none", "sampling"):
+        raise ValueError(f"imbalance={plan.imbalance!r}: {task.name} learns no classes to weigh; take 'none' or 'sampling'.")
+    sampling_weights(train_part, plan)
+    task.compile_options(train_part, plan)
     if host_share()[1] == 1:
         return
     if plan.minutes is not None:
@@ -140,6 +149,7 @@ def resume(
     output: str | Path,
     *,
     data: str | Path | Samples | None = None,
+    task: Task | None = None,
     callbacks: Callbacks | None = None,
     on_decode: Callable[[int, int], None] | None = None,
 ) -> RunFolder:
@@ -148,6 +158,7 @@ def resume(
     Args:
         output: The run folder.
         data: Where the photographs are now, if they have moved; the run folder remembers it.
+        task: The task of your own that the run was begun with; None for one of `dermaseg.tasks.TASKS`.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
@@ -156,10 +167,11 @@ def resume(
 
     Raises:
         DataError: If the folder holds no run, the photographs of its split are not all there, or the run needs another backend.
+        ValueError: If the run's task is not the one given, or one of your own that is not given.
     """
     run = RunFolder.open(output)
     saved = read_json(run.settings)
-    task = get_task(saved["task"])
+    task = task_of(run, task)
     plan = Settings(**{"augment_on": "processor", **saved["settings"]})  # as it was before there was a choice
     if not run.model.is_file():
         if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
@@ -176,7 +188,7 @@ def resume(
     return fit(task, plan, samples, split, run, callbacks=callbacks or [], on_decode=on_decode)
 
 
-def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None) -> Decisions:
+def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None, task: Task | None = None) -> Decisions:
     """Settle again how to read a finished run's output, on its validation part, and write it to the model's card.
 
     Training ends with this. It is for thresholds of another sensitivity, without training anew, and for runs of an earlier
@@ -185,17 +197,18 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
     Args:
         run: The run folder.
         sensitivity: As in `dermaseg.tasks.Settings`; None takes that of the training.
+        task: As for `resume`.
 
     Returns:
         Temperature, thresholds, conformal sets and levels of doubt.
 
     Raises:
         DataError: If the folder holds no finished run, or its photographs have gone.
-        ValueError: If `sensitivity` is outside its range.
+        ValueError: If `sensitivity` is outside its range, or as for `resume`.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     saved = read_json(folder.settings)
-    task = get_task(saved["task"])
+    task = task_of(folder, task)
     train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
     common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
     plan = Settings(**saved["settings"])
@@ -207,7 +220,7 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
     return decisions
 
 
-def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> RunFolder:
+def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, task: Task | None = None) -> RunFolder:
     """Make a run of the mean of several runs' weights, and settle on their validation part how its output is read.
 
     Of a network, and the same one trained on with other photographs or another augmentation, the mean often keeps most of what
@@ -216,14 +229,15 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> 
 
     Args:
         runs: Finished runs of one task, with the same split, classes and layers.
-        output: The run folder to make. It must not hold a run yet.
+        output: The run folder to make. It must not hold anything yet.
+        task: As for `resume`.
 
     Returns:
         The run folder, without a history, and with the settings of the last run.
 
     Raises:
-        DataError: If a folder holds no finished run, the runs differ, or `output` already holds a run.
-        ValueError: If there are fewer than two runs.
+        DataError: If a folder holds no finished run, the runs differ, or `output` already holds something.
+        ValueError: If there are fewer than two runs, or as for `resume`.
 
     References:
         Wortsman et al., 2022, "Robust fine-tuning of zero-shot models", equation 2 with a share of one half; Wortsman et al.,
@@ -232,8 +246,9 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> 
     folders = [run if isinstance(run, RunFolder) else RunFolder.open(run) for run in runs]
     if len(folders) < 2:
         raise ValueError(f"runs must be two at least, got {len(folders)}.")
-    if RunFolder(Path(output)).settings.exists():
-        raise DataError(f"{output}: holds a run already. Give another folder.")
+    target = Path(output)
+    if target.is_dir() and any(target.iterdir()):
+        raise DataError(f"{output}: is not empty. Give another folder.")
     for folder in folders:
         if not folder.model.is_file():
             raise DataError(f"{folder.path}: not finished. Go on with it by resume first.")
@@ -248,7 +263,7 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> 
     models[-1].set_weights([np.mean(values, axis=0, dtype=np.float64) for values in zip(*weights, strict=True)])
 
     # Made beside and moved, for a folder with half of it could be neither gone on with nor made again.
-    last, target = folders[-1], Path(output)
+    last = folders[-1]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".unfinished-{target.name}-", dir=target.parent) as beside:
         mean = RunFolder.create(Path(beside) / target.name)
@@ -258,6 +273,6 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path) -> 
         card = {name: read_json(last.model_card)[name] for name in ("task", "size", "class_names")}
         write_json(mean.model_card, {**card, "mean_of": [str(folder.path) for folder in folders]})
         models[-1].save(mean.model)
-        recalibrate(mean)
+        recalibrate(mean, task=task)
         os.replace(mean.path, target)
     return RunFolder(target)

@@ -73,13 +73,13 @@ def open_lender(start: str) -> keras.Model:
 
 def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:
     """Warn where the network that lends its weights was trained on what this run would judge by."""
-    folder = Path(start)
+    folder = Path(start) if Path(start).is_dir() else Path(start).parent
     if is_preset(start):
-        if any(sample.id.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
+        if any(sample.image.name.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
             warnings.warn(
-                f"start={start!r} was trained on photographs of {find_preset(str(start)).card['data']}. If these are some of "
-                "them, this run's figures will be too good, unless its split is that of the preset's card: read them on other "
-                "data.",
+                f"the preset {start} was trained on photographs of {find_preset(str(start)).card['data']}. If these are some "
+                "of them, this run's figures will be too good, unless its split is that of the preset's card: read them on "
+                "other data.",
                 stacklevel=3,
             )
     elif (folder / "split.json").is_file():

@@ -159,7 +159,7 @@ def test_training_ends_with_a_report(run):
     assert (run / "report.json").is_file()
 
 
-@pytest.mark.filterwarnings("ignore:.*or others of their lesions, trained this run:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*or others of their lesions or patients, trained this run:UserWarning")
 def test_evaluate_prints_json_that_a_script_can_read(run, data, capsys):
     assert cli.run(["evaluate", str(run), "--data", str(data), "--json"]) == 0
     shown = capsys.readouterr()
@@ -241,8 +241,8 @@ def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatc
 
 
 def test_outputs_get_names_of_their_own():
-    given = [Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_2.jpg"), Path("d/y.jpg")]
-    assert predicting._distinct_names(given) == ["x", "x_2", "x_2_2", "y"]
+    given = [Path("a/x.jpg"), Path("b/x.jpg"), Path("c/x_2.jpg"), Path("d/y.jpg"), Path("e/Y.jpg")]
+    assert predicting._distinct_names(given) == ["x", "x_2", "x_2_2", "y", "Y_2"]
 
 
 def test_the_default_preset_runs_without_a_deep_learning_library(photographs, tmp_path):
@@ -456,7 +456,9 @@ def test_masks_do_not_lie_among_the_photographs_nor_replace_others_unsaid(photog
     assert cli.run(given) == 0
     assert "earlier predictions" not in capsys.readouterr().err
     assert cli.run(given) == 0
-    assert f"{tmp_path / 'output'} holds earlier predictions" in capsys.readouterr().err.replace("\n", " ")
+    assert f"{tmp_path / 'output'} holds earlier predictions: table and page are" in capsys.readouterr().err.replace("\n", " ")
+    assert cli.run([*given, "--no-page"]) == 0
+    assert "holds earlier predictions: the table is replaced" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_a_second_demo_leaves_the_photographs_of_the_first(tmp_path, capsys):

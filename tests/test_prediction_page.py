@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import errno
@@ -16,7 +17,7 @@ from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.prediction import Prediction
 from dermaseg.prediction_page import save_predictions
-from dermaseg.runs import write_csv
+from dermaseg.runs import stream_text, write_csv
 
 DECISIONS = Decisions(mask_rejection=Rejection(threshold=0.5, coverage=0.9, risk=0.1, samples=100))
 
@@ -80,6 +81,32 @@ def test_a_photograph_that_cannot_be_saved_says_so_and_the_others_are_written(tm
     with pytest.raises(OSError, match="photo_1"):
         list(save_predictions(predictions(), tmp_path, measure=False))
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 1 + 2
+
+
+def test_an_interrupt_while_a_card_is_written_doubles_no_row(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def cards(page, path, **_):
+        def add(card):
+            if card.title == "photo_1":
+                raise KeyboardInterrupt
+
+        yield add
+
+    monkeypatch.setattr(prediction_page.Page, "stream_cards", cards)
+    monkeypatch.setattr(prediction_page, "_SAVERS", 2)
+    with pytest.raises(KeyboardInterrupt):
+        list(save_predictions(predictions(), tmp_path, measure=False))
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        assert [Path(row["mask"]).name for row in csv.DictReader(file)] == [f"photo_{n}_mask.png" for n in range(3)]
+
+
+def test_a_table_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match=r"/predictions\.csv"), stream_text(tmp_path / "predictions.csv"):
+        pass
 
 
 def test_the_page_and_the_table_do_not_stay_in_memory(tmp_path):

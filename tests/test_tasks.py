@@ -9,13 +9,15 @@ from dermaseg.data import HAM10000_CLASSES, Split, make_synthetic, read_samples
 from dermaseg.decisions import Decisions, fit_label_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate, evaluate_run
-from dermaseg.fitting import _sampling_weights
 from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
+from dermaseg.metrics import BalancedAccuracy
 from dermaseg.models import build_cnn, build_unet
 from dermaseg.prediction import Predictor
+from dermaseg.run_data import is_own
 from dermaseg.runs import RunFolder, read_json, write_json
 from dermaseg.tasks import IMBALANCE, TASKS, Settings, get_task, prior_factors
-from dermaseg.training import recalibrate, train
+from dermaseg.tasks.objectives import sampling_weights
+from dermaseg.training import recalibrate, resume, train
 from dermaseg.transfer import lend_weights
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
@@ -23,7 +25,7 @@ TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*photographs that validate and test this run:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*or others of their lesions, trained this run:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*or others of their lesions or patients, trained this run:UserWarning"),
 ]
 
 
@@ -159,14 +161,78 @@ def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(clas
 def test_sampling_makes_classes_equally_likely(samples):
     plan = Settings(imbalance="sampling")
     rare = samples.select([index for index, sample in enumerate(samples) if sample.label != 0 or index < 20])
-    weights = _sampling_weights(rare, plan)
+    weights = sampling_weights(rare, plan)
     assert weights is not None
     by_class = [weights[rare.labels == label].sum() for label in set(rare.labels.tolist())]
     np.testing.assert_allclose(by_class, by_class[0])
-    halved = _sampling_weights(rare, Settings(imbalance="sampling", imbalance_strength=0.0))
+    halved = sampling_weights(rare, Settings(imbalance="sampling", imbalance_strength=0.0))
     assert halved is not None
     np.testing.assert_allclose(halved, halved[0])
-    assert _sampling_weights(rare, Settings()) is None
+    assert sampling_weights(rare, Settings()) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "says"),
+    [
+        ("classify-7", {}, r"no photograph of mel, so imbalance='logits' cannot weigh it"),
+        ("segment", {"imbalance": "sampling"}, "no training photograph has a class"),
+        ("segment", {"imbalance": "focal"}, "segment learns no classes to weigh"),
+    ],
+)
+def test_classes_that_are_not_there_are_told_before_anything_is_written(samples, tmp_path, task, settings, says):
+    if task == "segment":
+        some = without(samples, labels=range(len(samples)))
+    else:
+        some = samples.filter(lambda sample: samples.class_names[sample.label] != "mel")
+    with pytest.raises((DataError, ValueError), match=says):
+        train(task, some, tmp_path / "run", **{**TINY, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_of_ones_own_with_one_sigmoid_is_resumed_when_it_is_given_again(samples, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    own = dataclasses.replace(
+        get_task("classify-2"),
+        build=lambda part, options: build_cnn(num_classes=1, **options),
+        compile_options=lambda part, plan: {
+            "loss": "binary_crossentropy",
+            "metrics": [keras.metrics.BinaryAccuracy(name="accuracy"), BalancedAccuracy(2)],
+        },
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(own, samples, tmp_path / "run", callbacks=[Stop()], **TINY)
+    for given in (None, get_task("classify-2")):
+        with pytest.raises(ValueError, match="was begun with a task of your own"):
+            resume(tmp_path / "run", task=given)
+    resume(tmp_path / "run", task=own)
+    prediction = Predictor(tmp_path / "run")(samples[0].image)
+    assert list(prediction.classes) == ["benign", "malignant"]
+    assert sum(prediction.classes.values()) == pytest.approx(1)
+    assert set(prediction.decisions.thresholds) <= {"benign", "malignant"} != set()
+    with pytest.raises(ValueError, match=r"evaluate\(Predictor"):
+        evaluate_run(tmp_path / "run", data=samples)
+    assert recalibrate(tmp_path / "run", sensitivity=0.5, task=own).sensitivity == 0.5
+
+
+def test_a_changed_default_makes_no_task_of_ones_own():
+    assert not is_own(dataclasses.replace(get_task("segment"), settings=Settings(steps=5)))
+    assert is_own(dataclasses.replace(get_task("segment"), monitor=("val_loss",)))
+    assert is_own(dataclasses.replace(get_task("segment"), name="mine"))
+
+
+@pytest.mark.parametrize("sensitivity", [0.9, 0.5, 1.0])
+def test_the_photographs_that_settle_a_threshold_reach_it_when_they_are_predicted(sensitivity):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60)
+    logits = rng.normal(size=(60, 2)) + 2 * np.eye(2)[labels]
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    decisions = Decisions(**fit_label_decisions(labels, probabilities, ("a", "b"), sensitivity=sensitivity))
+    calibrated = decisions.calibrate(probabilities)
+    for index, name in enumerate(("a", "b")):
+        assert (calibrated[labels == index, index] >= decisions.thresholds[name]).mean() >= sensitivity
 
 
 def test_no_sampled_copy_crosses_the_split(samples, tmp_path, monkeypatch):

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import callbacks, fitting, pace, run_data, runs
-from dermaseg.data import Split, make_dataset, read_samples
+from dermaseg import callbacks, evaluation, fitting, pace, run_data, runs, training
+from dermaseg.data import Sample, Samples, Split, make_dataset, read_samples, split_samples
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run, report_name
 from dermaseg.saving import load_model
 from dermaseg.tasks import TASKS, Settings, get_task
 from dermaseg.training import average_runs, resume, train
+from dermaseg.transfer import warn_of_lent_knowledge
 
 TINY = {"size": 32, "batch_size": 4, "steps": 12, "precision": "float32", "model": {"filters": (8, 16), "dropout": 0.3}}
 
@@ -112,7 +113,7 @@ def test_the_report_is_of_the_test_part_at_own_size(finished, data):
 
 
 def test_another_folder_is_scored_whole(finished, data):
-    with pytest.warns(UserWarning, match=r"of 28 photographs, or others of their lesions, trained this run"):
+    with pytest.warns(UserWarning, match=r"of 28 photographs, or others of their lesions or patients, trained this run"):
         report = evaluate_run(finished, data=data)
     assert len(report.rows) == 28
 
@@ -121,8 +122,39 @@ def test_photographs_are_known_again_by_another_path(finished, data, tmp_path):
     (tmp_path / "link").symlink_to(data, target_is_directory=True)
     nameless = read_samples(tmp_path / "link").map(lambda sample: dataclasses.replace(sample, lesion_id=None, patient_id=None))
     learned = sum(len(Split.load(finished.split).parts[name]) for name in ("train", "validation"))
-    with pytest.warns(UserWarning, match=rf"{learned} of 28 photographs, or others of their lesions, trained this run"):
+    with pytest.warns(UserWarning, match=rf"{learned} of 28 photographs, or others of their lesions or patients, trained"):
         evaluate_run(finished, data=nameless)
+
+
+def test_other_photographs_of_the_patients_of_a_training_are_known_too(tmp_path):
+    def table(*names):
+        return Samples([Sample(name, tmp_path / f"{name}.png", patient_id=name[-1]) for name in names])
+
+    run = runs.RunFolder.create(tmp_path / "run")
+    table("a1", "a2", "a3").save(run.samples)
+    Split({"train": ("a1",), "validation": ("a2",), "test": ("a3",)}).save(run.split)
+    with pytest.warns(UserWarning, match="2 of 4 photographs, or others of their lesions or patients, trained this run"):
+        evaluation._warn_of_known_photographs(run, table("b1", "b2", "b3", "b4"))
+
+
+def test_networks_that_know_the_photographs_are_told_of_however_they_are_named(finished, data, tmp_path, monkeypatch):
+    other = split_samples(read_samples(data), seed=6)
+    with pytest.warns(UserWarning, match="photographs that validate and test this run"):
+        warn_of_lent_knowledge(finished.path / "model.keras", other, read_samples(data))
+    folder = tmp_path / "data" / "nevus"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "ISIC_0000001.png")
+    with pytest.warns(UserWarning, match="the preset unet-ham10000-128 was trained on"):
+        warn_of_lent_knowledge("unet-ham10000-128", other, read_samples(folder.parent))
+    warned = []
+    monkeypatch.setattr(training, "warn_of_lent_knowledge", lambda lender, *_: warned.append(lender))
+    monkeypatch.setattr(training, "new_model", lambda *_, **__: keras.Sequential([keras.Input((None, None, 3))]))
+    monkeypatch.setattr(training, "fit", lambda task, plan, samples, split, run, **_: run)
+    monkeypatch.chdir(finished.path.parent)
+    settings = {**TINY, "model": {"weights": "unet-ham10000-128"}}
+    run = train("segment", data, tmp_path / "run", start=finished.path.name, **settings)
+    assert warned == [finished.path.name, "unet-ham10000-128"]
+    assert runs.read_json(run.settings)["start"] == str(finished.path)
 
 
 def test_other_data_that_bear_a_parts_name_do_not_replace_its_report():
@@ -462,7 +494,7 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(finished, data,
     assert evaluate_run(mean).figures["jaccard"].count > 0
     assert "mean of the weights of" in (mean.path / "MODEL_CARD.md").read_text()
     assert resume(mean.path) == mean
-    with pytest.raises(DataError, match="holds a run already"):
+    with pytest.raises(DataError, match="is not empty"):
         average_runs([first, second], mean.path)
     with pytest.raises(ValueError, match="two at least"):
         average_runs([first], tmp_path / "other")
@@ -477,8 +509,10 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(finished, data,
 
 def test_two_processes_do_not_train_in_one_folder(interrupted):
     run = runs.RunFolder.open(interrupted)
-    with run.locked(), pytest.raises(DataError, match="another process is training here"):
-        resume(run.path)
+    with run.locked():
+        runs.write_json(run.settings, runs.read_json(run.settings))  # as a training does that has planned its steps
+        with pytest.raises(DataError, match="another process is training here"):
+            resume(run.path)
     with run.locked():  # again, once the other has ended
         pass
 

@@ -32,7 +32,8 @@ def predict(options: argparse.Namespace) -> int:
     if any(given.is_dir() and given.resolve() == output for given in given_photos):
         raise ValueError(f"{options.output}: masks would lie among the photographs. Give another --output.")
     if (options.output / "predictions.csv").exists():
-        say(f"{options.output} holds earlier predictions: table and page are replaced, and outlines of the same names.")
+        replaced = "table and page are" if options.page else "the table is"
+        say(f"{options.output} holds earlier predictions: {replaced} replaced, and outlines of the same names.")
     if options.dropout_samples or _needs_keras(model):
         load_backend_quietly()
     elif options.measure:
@@ -137,11 +138,11 @@ def _needs_keras(model: Path | None) -> bool:
 
 def _distinct_names(photos: Sequence[Path]) -> list[str]:
     """Name outputs after the photographs; photographs of one name in two folders get numbers, so that none is lost."""
-    names: dict[str, None] = {}
+    names: dict[str, str] = {}
     for photo in photos:
         name, count = photo.stem, 1
-        while name in names:
+        while name.casefold() in names:  # which some file systems do not tell apart
             count += 1
             name = f"{photo.stem}_{count}"
-        names[name] = None
-    return list(names)
+        names[name.casefold()] = name
+    return list(names.values())

@@ -197,7 +197,8 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         width, height = image.size
-        return (width, height) if _is_turned(image) else (height, width)
+        turned = _is_turned(image) and image.format != "TIFF"  # of which Pillow has turned the size already
+        return (width, height) if turned else (height, width)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

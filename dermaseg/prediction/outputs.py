@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["by_name", "named_outputs"]
+__all__ = ["by_name", "class_probabilities", "named_outputs"]
 
 
 def named_outputs(outputs: Any) -> dict[str, np.ndarray]:
@@ -20,3 +20,8 @@ def named_outputs(outputs: Any) -> dict[str, np.ndarray]:
 def by_name(output: Any, probabilities: np.ndarray) -> dict[str, Any]:
     """Name the only output of a model by the axes of its probabilities."""
     return {"mask" if np.ndim(probabilities) == 4 else "label": output}
+
+
+def class_probabilities(label: np.ndarray) -> np.ndarray:
+    """Return one probability a class: of a single sigmoid, `(batch, 1)`, the chance of the second of two classes."""
+    return np.concatenate([1 - label, label], axis=1) if label.shape[1] == 1 else label

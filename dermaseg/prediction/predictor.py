@@ -17,7 +17,7 @@ from dermaseg.data.images import resize_image
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.prediction.loading import open_model
-from dermaseg.prediction.outputs import by_name, named_outputs
+from dermaseg.prediction.outputs import by_name, class_probabilities, named_outputs
 from dermaseg.prediction.photos import Photo, chunks, try_to_read
 from dermaseg.prediction.result import Prediction
 from dermaseg.runtime import OnnxModel
@@ -218,8 +218,7 @@ class Predictor:
         return activate_dropout(self.model)
 
     def _classes(self, probabilities: np.ndarray) -> list[dict[str, float]]:
-        if probabilities.shape[1] == 1:  # one sigmoid: the chance of the second of two classes
-            probabilities = np.concatenate([1 - probabilities, probabilities], axis=1)
+        probabilities = class_probabilities(probabilities)
         names = self.class_names or tuple(f"class_{index}" for index in range(probabilities.shape[1]))
         calibrated = self.decisions.calibrate(probabilities)
         return [dict(zip(names, row.tolist(), strict=True)) for row in calibrated]

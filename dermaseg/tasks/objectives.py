@@ -13,7 +13,7 @@ from dermaseg.tasks.task import Settings
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["fuzzy_options", "hybrid_options", "label_options", "mask_options", "prior_factors"]
+__all__ = ["fuzzy_options", "hybrid_options", "label_options", "mask_options", "prior_factors", "sampling_weights"]
 
 
 def mask_options(samples: Samples, plan: Settings) -> dict[str, Any]:
@@ -59,6 +59,25 @@ def label_options(samples: Samples, plan: Settings) -> dict[str, Any]:
         loss = keras.losses.SparseCategoricalCrossentropy() if plan.mix == "none" else keras.losses.CategoricalCrossentropy()
     accuracy = keras.metrics.SparseCategoricalAccuracy if plan.mix == "none" else keras.metrics.CategoricalAccuracy
     return {"loss": loss, "metrics": [accuracy(name="accuracy"), BalancedAccuracy(samples.num_classes)]}
+
+
+def sampling_weights(samples: Samples, plan: Settings) -> np.ndarray | None:
+    """Return how likely each training photograph is to be drawn, or None where each is taken once an epoch.
+
+    Raises:
+        ValueError: If rare classes shall be drawn more often and no photograph has a class.
+    """
+    if plan.imbalance != "sampling":
+        return None
+    labels = samples.labels
+    if not (labels >= 0).any():
+        raise ValueError(
+            "imbalance='sampling' draws rare classes more often, and no training photograph has a class; take 'none'."
+        )
+    counts = np.bincount(labels[labels >= 0], minlength=samples.num_classes).astype(float)
+    rarity = np.divide(1.0, counts, out=np.zeros_like(counts), where=counts > 0) ** plan.imbalance_strength
+    known = rarity[np.maximum(labels, 0)]
+    return np.where(labels >= 0, known, known[labels >= 0].mean())  # a photograph without a class is drawn as an average one
 
 
 def prior_factors(samples: Samples, plan: Settings) -> tuple[float, ...]:

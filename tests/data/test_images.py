@@ -96,11 +96,12 @@ def test_floats_out_of_range_are_an_error(tmp_path, values):
         read_image(path)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path, RGB, exif=exif)
+    path = save(tmp_path, RGB, f"turned.{suffix}", exif=exif)
     turned = {
         1: RGB,
         2: RGB[:, ::-1],
