@@ -22,6 +22,10 @@ if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
 
 # Files that take minutes go first, so that at the end no worker waits for another; the longest leads.
 LONGEST = ("test_training.py", "test_examples.py", "test_cli.py", "test_tasks.py", "test_doctests.py", "test_benchmarks.py")

@@ -19,7 +19,7 @@ from PIL import Image
 from dermaseg import cli, commands, options
 from dermaseg.commands import predicting
 from dermaseg.console import load_backend_quietly
-from dermaseg.data import Samples, Split, make_synthetic, read_mask
+from dermaseg.data import Samples, Split, make_synthetic, read_mask, read_samples
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
 
@@ -382,9 +382,11 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(data, tmp_path):
     assert "Traceback" not in errors
     assert f"dermaseg train --resume {folder}" in errors.replace("\n", "")
     settings = json.loads((folder / "settings.json").read_text())
-    settings["settings"]["max_epochs"] = 1
+    done = len((folder / "history.csv").read_text().splitlines()) - 1
+    settings["settings"]["max_epochs"] = done + 2
     (folder / "settings.json").write_text(json.dumps(settings))
     assert cli.run(["train", "--resume", str(folder)]) == 0
+    assert len((folder / "history.csv").read_text().splitlines()) - 1 == done + 2
     assert (folder / "report.json").is_file()
 
 
@@ -461,6 +463,49 @@ def test_masks_do_not_lie_among_the_photographs_nor_replace_others_unsaid(photog
     assert "holds earlier predictions: the table is replaced" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_predict_hands_its_options_on(photographs, tmp_path, monkeypatch):
+    taken = {}
+
+    def record(model, **how):
+        taken.update(how)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("dermaseg.prediction.Predictor", record)
+    options = ["--tta", "flips", "--threshold", "0.3", "--largest-component", "--no-fill-holes", "--mm-per-px", "0.02"]
+    given = ["predict", str(photographs[0]), "--output", str(tmp_path), "--no-measure", *options]
+    assert cli.run(given) == cli.USER_ERROR
+    assert taken == {
+        "size": None,
+        "threshold": 0.3,
+        "tta": "flips",
+        "dropout_samples": 0,
+        "mm_per_px": 0.02,
+        "largest_component": True,
+        "fill_holes": False,
+    }
+
+
+def test_train_hands_its_split_and_its_start_on(data, tmp_path, monkeypatch):
+    taken = {}
+
+    def record(task, samples, output, **how):
+        taken.update(how, task=task)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("dermaseg.training.train", record)
+    given = ["train", "classify", "--data", str(data), "--output", str(tmp_path), "--split", "official", "--start", "other"]
+    assert cli.run(given) == cli.USER_ERROR
+    assert (taken["task"], taken["split"], taken["start"]) == ("classify", "official", "other")
+
+
+def test_audit_of_a_run_finds_the_leaks_of_its_split(data, tmp_path, capsys):
+    ids = [sample.id for sample in read_samples(data)]  # two photographs a lesion, one behind the other
+    Split({"train": tuple(ids[::2]), "test": tuple(ids[1::2])}).save(tmp_path / "split.json")
+    (tmp_path / "settings.json").write_text("{}")
+    assert cli.run(["audit", str(data), "--run", str(tmp_path), "--json"]) == 0
+    assert "leaking lesion" in {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+
+
 def test_a_second_demo_leaves_the_photographs_of_the_first(tmp_path, capsys):
     run = tmp_path / "demo" / "run"
     run.mkdir(parents=True)
@@ -488,7 +533,8 @@ def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsy
     table = diagnoses / "HAM10000_metadata.csv"
     table.write_text(table.read_text().replace("SYN_", "DX_"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # so few photographs teach nothing, and half of them name no lesion
+        # So few photographs teach nothing, and half of them name no lesion.
+        warnings.filterwarnings("ignore", "the model names the class right|.*neither lesion nor patient", UserWarning)
         assert cli.run([str(argument) for argument in (*arguments, *settings)]) == 0
     joined = Samples.load(tmp_path / "run" / "samples.json")
     assert len(joined.with_masks()) == len(joined.with_labels()) == 14

@@ -87,6 +87,25 @@ def test_an_empty_mask_is_referred_however_sure(kind):
     assert Prediction(None, photo(4, 5), probability).refer is None
 
 
+@pytest.mark.parametrize(
+    ("sure", "classes", "refer"),
+    [(0.99, {"a": 0.99, "b": 0.01}, False), (0.55, {"a": 0.99, "b": 0.01}, True), (0.99, {"a": 0.5, "b": 0.5}, True)],
+)
+def test_doubt_of_either_output_above_its_level_is_referred(sure, classes, refer):
+    level = Rejection(threshold=0.3, coverage=0.9, risk=0.1, samples=100)
+    probability = np.zeros((4, 5), np.float32)
+    probability[1:3, 1:4] = sure
+    known = Decisions(mask_rejection=level, label_rejection=level)
+    assert Prediction(None, photo(4, 5), probability, classes=classes, decisions=known).refer is refer
+
+
+def test_the_threshold_of_a_models_card_holds_unless_another_is_given(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "model.json").write_text('{"size": 32, "threshold": 0.3}')
+    assert Predictor(tmp_path / "model.keras").threshold == 0.3
+    assert Predictor(tmp_path / "model.keras", threshold=0.6).threshold == 0.6
+
+
 def test_photographs_that_cannot_be_read_are_left_to_the_caller(predictor, tmp_path):
     broken = [tmp_path / "broken.jpg", tmp_path / "missing.jpg"]
     broken[0].write_text("not a picture")

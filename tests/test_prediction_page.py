@@ -56,7 +56,9 @@ def test_rows_come_in_order_however_long_a_photograph_takes(tmp_path, monkeypatc
     def slow_at_first(self, folder, name):
         threads.add(threading.get_ident())
         if name == "photo_0":
+            deadline = time.monotonic() + 60
             while len(threads) < 2:  # another photograph is saved meanwhile
+                assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(0.1)
         return save(self, folder, name)

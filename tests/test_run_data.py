@@ -31,7 +31,7 @@ def drawn(tmp_path_factory):
 def class_folders(drawn, tmp_path):
     """Train/ and Test/ with a folder a class; one training photograph stands in a second class too."""
     for index, sample in enumerate(drawn):
-        part, name = ("Test" if index % 4 == 0 else "Train"), ("naevus", "other")[index % 2]
+        part, name = ("Test" if index % 4 == 0 else "Train"), ("naevus", "other")[index // 4 % 2]
         (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / part / name / sample.image.name).write_bytes(sample.image.read_bytes())
     copied = next((tmp_path / "Train" / "naevus").iterdir())
@@ -52,7 +52,16 @@ def test_the_official_test_part_is_kept_and_pictures_in_two_classes_are_left_out
     assert kept == samples
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_copy_of_a_test_photograph_does_not_train(class_folders):
+    source = next((class_folders / "Test" / "naevus").iterdir())
+    (class_folders / "Train" / "naevus" / "again.jpg").write_bytes(source.read_bytes())
+    with pytest.warns(UserWarning, match=r"left 1 of \d+ training photographs out"):
+        _, split = draw_split(read_samples(class_folders), "official", seed=0, by_class=False)
+    assert not any("again" in key for ids in split.parts.values() for key in ids)
+
+
+@pytest.mark.filterwarnings("ignore:.*copies of 1 picture:UserWarning")
+@pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning")
 def test_a_run_is_trained_on_the_official_parts(class_folders, tmp_path_factory):
     run = train("classify", class_folders, tmp_path_factory.mktemp("run") / "run", split="official", **TINY)
     report = evaluate_run(run)

@@ -109,6 +109,8 @@ def test_two_classes_are_made_of_seven(samples, tmp_path):
     assert decisions.conformal is not None
     assert Decisions.from_dict(decisions.to_dict()) == decisions
     assert set(decisions.thresholds) == {"benign", "malignant"}
+    validation = Split.load(run.split).apply(samples)["validation"]
+    assert sum(decisions.conformal.counts) == len({sample.lesion_id for sample in validation}) < len(validation)
     report = evaluate_run(run)
     assert {"alarm_sensitivity", "macro_auc"} <= set(report.figures)
     assert "jaccard" not in report.figures
@@ -371,6 +373,19 @@ def test_weights_are_undone_as_they_were_given(uneven):
     assert factors.max() == 1.0
 
 
+@pytest.mark.parametrize(("imbalance", "gamma"), [("logits", None), ("weights", 0.0), ("focal", 2.0)])
+def test_the_loss_evens_out_what_the_factors_restore(uneven, imbalance, gamma):
+    plan = Settings(imbalance=imbalance, imbalance_strength=0.5)
+    loss = get_task("classify-7").compile_options(uneven, plan)["loss"]
+    factors, even = np.array(prior_factors(uneven, plan)), np.full((1, 7), 1 / 7, "float32")
+    cost = np.array([float(loss(np.array([label]), even)) for label in range(7)])
+    if imbalance == "logits":
+        np.testing.assert_allclose(cost, -np.log(factors / factors.sum()), rtol=1e-4)
+    else:
+        np.testing.assert_allclose(cost / cost[0], factors[0] / factors, rtol=1e-4)
+        assert loss.get_config()["gamma"] == gamma
+
+
 def test_conformal_sets_count_a_lesion_once():
     labels = np.array([0, 1] * 20 + [0] * 200)
     probabilities = np.where(labels[:, None] == [0, 1], 0.9, 0.1)
@@ -439,6 +454,8 @@ def test_classes_keep_their_meaning_on_other_data(classifier, samples):
     first = evaluate_run(classifier, data=samples.select(range(20)))
     second = evaluate_run(classifier, data=turned.select(range(20)))
     assert first.figures["accuracy"] == second.figures["accuracy"]
+    assert [row["true"] for row in first.rows] == [row["true"] for row in second.rows]
+    assert [row["predicted"] for row in first.rows] == [row["predicted"] for row in second.rows]
     other = samples.relabel({name: "wart" if name == "mel" else name for name in samples.class_names})
     with pytest.raises(DataError, match="'wart' is not one of"):
         evaluate_run(classifier, data=other)

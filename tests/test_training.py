@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 
 from dermaseg import callbacks, evaluation, fitting, pace, run_data, runs, training
-from dermaseg.data import Sample, Samples, Split, make_dataset, read_samples, split_samples
+from dermaseg.data import Sample, Samples, Split, make_dataset, read_mask, read_samples, split_samples
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate_run, report_name
+from dermaseg.metrics import segmentation_scores
+from dermaseg.prediction import Predictor
 from dermaseg.saving import load_model
 from dermaseg.tasks import TASKS, Settings, get_task
 from dermaseg.training import average_runs, resume, train
@@ -124,6 +126,19 @@ def test_photographs_are_known_again_by_another_path(finished, data, tmp_path):
     learned = sum(len(Split.load(finished.split).parts[name]) for name in ("train", "validation"))
     with pytest.warns(UserWarning, match=rf"{learned} of 28 photographs, or others of their lesions or patients, trained"):
         evaluate_run(finished, data=nameless)
+
+
+def test_a_report_over_views_is_of_the_mean_over_views(finished):
+    report, plain = evaluate_run(finished, tta="flips"), evaluate_run(finished)
+    test = Split.load(finished.split).apply(Samples.load(finished.samples))["test"]
+    views = Predictor(finished.path, tta="flips").predict(sample.image for sample in test)
+    expected = [
+        segmentation_scores(read_mask(sample.mask), view.mask)["sensitivity"] for sample, view in zip(test, views, strict=True)
+    ]
+    assert [row["sensitivity"] for row in report.rows] == pytest.approx(expected)
+    assert [row["sensitivity"] for row in report.rows] != [row["sensitivity"] for row in plain.rows]
+    assert report.title.endswith("mean over flips")
+    assert (finished.path / "report-flips.json").is_file()
 
 
 def test_other_photographs_of_the_patients_of_a_training_are_known_too(tmp_path):
@@ -306,6 +321,19 @@ def test_short_epochs_do_not_each_write_a_state(tmp_path, every_s, states):
     assert checkpoint.best_path.is_file()
 
 
+def test_the_best_epoch_by_the_mean_is_kept_and_the_earliest_of_equals(tmp_path):
+    class Model:
+        def save(self, path):
+            path.write_text(path.name)  # says of which epoch it is
+
+    checkpoint = callbacks.Checkpoint(runs.RunFolder.create(tmp_path), monitor=("val_a", "val_b"), every_s=0)
+    checkpoint.set_model(Model())
+    for epoch, (a, b) in enumerate([(0.25, 0.25), (0.75, 0.5), (0.5, 0.75), (0.875, 0.125)]):
+        checkpoint.on_epoch_end(epoch, {"val_a": a, "val_b": b})
+    assert checkpoint.best_row["epoch"] == 2
+    assert "epoch-0002" in checkpoint.best_path.read_text()
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(interrupted, monkeypatch):
     before = (interrupted / "checkpoints" / "epoch-0001.keras").read_bytes()
     saves = []
@@ -351,8 +379,10 @@ class Spoil(keras.callbacks.Callback):
 
 
 def test_a_second_run_does_not_overwrite_the_first(finished, data):
+    before = {path: path.read_bytes() for path in (finished.model, finished.split, finished.samples, finished.settings)}
     with pytest.raises(DataError, match="holds a run already"):
         train("segment", data, finished.path, **TINY)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_mistakes_are_named(data, tmp_path):

@@ -263,7 +263,7 @@ def test_a_shortened_cache_is_written_again_and_told_when_it_happens_later(sampl
 def test_a_full_disk_is_said_before_decoding(samples, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"need 0 MB and 0 MB are free.*smaller size"):
-        PixelCache(samples, size=SIZE, folder=tmp_path)
+        PixelCache(samples, size=SIZE, folder=tmp_path, progress=lambda *_: pytest.fail("decoded"))
 
 
 def test_temporary_pixels_go_with_the_cache(samples):

@@ -14,6 +14,7 @@ from dermaseg.metrics import (
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
+from dermaseg.metrics.bootstrap import _draws
 from dermaseg.metrics.resampled import alarm_figures, class_figures
 
 
@@ -76,15 +77,20 @@ def test_many_groups_are_drawn_block_by_block():
     values = np.random.default_rng(0).normal(0, 1, 5000)
     interval = bootstrap_interval(values, resamples=500)  # 2**20 // 5000 resamples a block
     assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(5000), rel=0.15)
+    rows = np.concatenate(list(_draws(5000, 500, 0)))
+    assert len(np.unique(rows, axis=0)) == 500
 
 
-def test_any_statistic_over_groups():
-    values = np.random.default_rng(0).normal(0, 1, 90)
-    groups = np.repeat(np.arange(30), 3)
-    ours = bootstrap_statistic(lambda index: values[index].mean(), 90, groups=groups, resamples=1500)
-    same = bootstrap_interval(values, groups=groups, resamples=1500)
-    assert ours.low == pytest.approx(same.low, abs=0.05)
-    assert ours.high == pytest.approx(same.high, abs=0.05)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_statistic_over_groups(weighted):
+    values, groups = np.repeat(np.random.default_rng(0).normal(0, 1, 30), 3), np.repeat(np.arange(30), 3)
+
+    def mean(drawn):
+        return drawn @ values / drawn.sum(axis=1) if weighted else values[drawn].mean()
+
+    ours = bootstrap_statistic(mean, 90, weighted=weighted, groups=groups, resamples=500)
+    same = bootstrap_interval(values, groups=groups, resamples=500)
+    assert (ours.low, ours.high, ours.groups) == (pytest.approx(same.low), pytest.approx(same.high), 30)
 
 
 def class_data(seed, *, count=60, classes=3, ties=False):

@@ -17,8 +17,6 @@ from dermaseg.metrics.calibration import (
     reliability,
 )
 
-RNG = np.random.default_rng(0)
-
 
 def calibrated(count=20_000, classes=3, seed=0):
     """Labels drawn from the very probabilities that are given."""
@@ -29,8 +27,9 @@ def calibrated(count=20_000, classes=3, seed=0):
 
 
 def test_the_curve_agrees_with_sklearn():
-    probabilities = RNG.random(500)
-    outcomes = RNG.random(500) < probabilities**2
+    rng = np.random.default_rng(0)
+    probabilities = rng.random(500)
+    outcomes = rng.random(500) < probabilities**2
     curve = reliability(outcomes, probabilities, bins=10)
     frequency, probability = calibration_curve(outcomes, probabilities, n_bins=10)
     np.testing.assert_allclose(curve.frequency, frequency)
@@ -46,7 +45,8 @@ def test_edges_and_empty_bins():
 
 
 def test_counts_add_up_over_pictures():
-    outcomes, probabilities = RNG.random((3, 8, 8)) < 0.5, RNG.random((3, 8, 8)).astype("float32")
+    rng = np.random.default_rng(0)
+    outcomes, probabilities = rng.random((3, 8, 8)) < 0.5, rng.random((3, 8, 8)).astype("float32")
     parts = [reliability(o, p) for o, p in zip(outcomes, probabilities, strict=True)]
     together = parts[0] + parts[1] + parts[2]
     assert together.calibration_error == pytest.approx(expected_calibration_error(outcomes, probabilities))

@@ -5,8 +5,6 @@ from hypothesis import strategies as st
 
 from dermaseg.metrics.selective import area_under_risk_coverage, risk_coverage_curve
 
-RNG = np.random.default_rng(0)
-
 
 def test_risk_and_coverage_by_hand():
     coverage, risk = risk_coverage_curve([0, 1, 0, 1], [0.9, 0.2, 0.8, 0.4])
@@ -16,10 +14,11 @@ def test_risk_and_coverage_by_hand():
 
 
 def test_ties_count_as_the_mean_over_their_orders():
+    rng = np.random.default_rng(0)
     errors, confidence = np.array([1.0, 0.0, 0.0, 0.5, 1.0]), np.array([3, 3, 3, 1, 1])
     orders = []
     for _ in range(4000):
-        noise = confidence + RNG.random(5) / 2
+        noise = confidence + rng.random(5) / 2
         orders.append(area_under_risk_coverage(errors, noise))
     assert area_under_risk_coverage(errors, confidence) == pytest.approx(np.mean(orders), abs=0.01)
 
