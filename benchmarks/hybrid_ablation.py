@@ -49,8 +49,12 @@ ARMS: Mapping[str, Mapping[str, Any]] = {
 QUESTIONS = (
     ("shared", "class-only", "right"),
     ("shared", "mask-only", "jaccard"),
+    ("shared-fixed", "class-only", "right"),  # as the two before, with the fixed weights that the single heads have
+    ("shared-fixed", "mask-only", "jaccard"),
     ("guided", "class-only", "right"),
     ("guided", "mask-only", "jaccard"),
+    ("guided-fixed", "class-only", "right"),
+    ("guided-fixed", "mask-only", "jaccard"),
     ("guided", "shared", "right"),
     ("guided", "guided-fixed", "right"),
     ("guided", "guided-fixed", "jaccard"),

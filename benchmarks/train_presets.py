@@ -25,7 +25,7 @@ import keras
 from rich.console import Console
 
 from benchmarks.pack import SETS, unpack
-from dermaseg.data import Samples, Split, read_samples, split_samples
+from dermaseg.data import Samples, Split, read_samples
 from dermaseg.decisions import Decisions
 from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
@@ -33,6 +33,7 @@ from dermaseg.presets import Preset, load_preset, save_preset
 from dermaseg.pretrained import FOLDER
 from dermaseg.progress import counting, training_progress
 from dermaseg.report import Report
+from dermaseg.run_data import draw_split
 from dermaseg.runs import RunFolder, read_json, write_atomically, write_json
 from dermaseg.training import average_runs, recalibrate, resume, train
 
@@ -91,9 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name == "unet":
             runs = _trained("segment", ham, folder, options.seed)
         else:
-            parts = [split_samples(table, seed=options.seed) for table in (ham, isic)]
+            # ISIC 2018 says no lesions: near-duplicates are looked for there, and stay together.
+            parts = [draw_split(table, "random", seed=options.seed, by_class=False)[1] for table in (ham, isic)]
             joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
-            split = Split(joint, seed=options.seed, group=parts[0].group)
+            split = Split(joint, seed=options.seed, group=", ".join(dict.fromkeys(each.group for each in parts)))
             start = _finished_unet(options.output) or NAMES["unet"]
             runs = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=start)
         tested = set(Split.load(runs[-1].split).parts["test"])

@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.peers.contestants import DEFAULT_FILTERS, PLAIN_FILTERS, Contestant
 from benchmarks.peers.fleet import Failed
-from benchmarks.peers.lesson import Lesson, hold_to, prepare
+from benchmarks.peers.lesson import Lesson, prepare
 from benchmarks.peers.machine import cores, has_bfloat16
 from benchmarks.peers.quality_report import difference_cell, difference_to, draw_curves, read_runs
 from benchmarks.peers.time_to_quality import train_one
@@ -103,9 +103,9 @@ def _run(options: argparse.Namespace) -> None:
         "augment": options.augment,
     }
     limits = {"limit": options.limit, "validation_limit": options.validation_limit}
-    hold_to(output / "protocol.json", {**common, **limits, "precision": precision, "threads": options.threads})
+    protocol = {**common, "precision": precision, "threads": options.threads}
     chosen = {name: VARIANTS[name] for name in options.variants}
-    prepare(options.data, output, sorted({variant.size for variant in chosen.values()}), **limits)
+    prepare(options.data, output, sorted({variant.size for variant in chosen.values()}), protocol=protocol, **limits)
     failures: dict[str, str] = {}
     for seed in options.seeds:
         for name, variant in chosen.items():

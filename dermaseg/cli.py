@@ -51,9 +51,16 @@ def run(arguments: Sequence[str]) -> int:
         complain(DermasegError(_refusal(error, options)))
         return USER_ERROR
     except KeyboardInterrupt:
-        hints = {"train": " Go on with: dermaseg train --resume {}", "predict": " What was done is in {}."}
-        say(f"Interrupted.{hints.get(options.name, '').format(getattr(options, 'output', None))}")
+        say(f"Interrupted.{_way_on(options)}")
         return INTERRUPTED
+
+
+def _way_on(options: argparse.Namespace) -> str:
+    """Say what an interrupt has left, if anything."""
+    if options.name == "predict":
+        return f" What was done is in {options.output}."
+    run = options.resume or options.output if options.name == "train" else None
+    return f" Go on with: dermaseg train --resume {run}" if run and (run / "settings.json").is_file() else ""
 
 
 def _refusal(error: OSError, options: argparse.Namespace) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dermaseg.data import Split
+from dermaseg.data import Samples, Split
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.report import Report
 from dermaseg.runs import RunFolder, read_json, write_atomically
@@ -22,7 +22,7 @@ LICENSES: Mapping[str, str] = {
 TIES: Mapping[str, str] = {"lesion_id": "lesion", "patient_id": "patient", "duplicates": "near-duplicate"}
 BY_IMAGE = (
     "**Warning: photographs of one lesion may stand in both the training and the test part; the figures may measure memory.** "
-    "Nothing in the data said which belong together, or the split was asked for by image."
+    "{why}."
 )
 UNKNOWN_LICENSE = "not known to dermaseg: write down that of your photographs."
 
@@ -56,7 +56,7 @@ def model_card(run: RunFolder, report: Report) -> str:
         f"- Source: {source}.",
         f"- Licence of the data: {_license(source)}",
         f"- Split by {_ties(split)}, seed {split.seed}, SHA-256 `{split.fingerprint}`.",
-        *([f"- {BY_IMAGE}"] if split.group in ("image", "duplicates") else []),
+        *_warning(run, split),
         *([f"- Classes: {', '.join(card['class_names'])}."] if card.get("class_names") else []),
         "",
         "## Training",
@@ -93,5 +93,25 @@ def _ties(split: Split) -> str:
     return " and ".join(TIES.get(tie, tie) for tie in split.group.split(", "))
 
 
+def _warning(run: RunFolder, split: Split) -> list[str]:
+    samples = Samples.load(run.samples)
+    unknown = sum(sample.lesion_id is None and sample.patient_id is None for sample in samples)
+    if split.group == "image":
+        why = "The split was asked for by image, or nothing in the data said which belong together"
+    elif unknown:
+        why = f"Nothing said of which lesion or patient {unknown} of the {len(samples)} photographs are"
+    else:
+        return []
+    return [f"- {BY_IMAGE.format(why=why)}"]
+
+
 def _license(source: Any) -> str:
-    return next((text for name, text in LICENSES.items() if name.casefold() in str(source).casefold()), UNKNOWN_LICENSE)
+    """Return the licence of the data; of joined sets, that of each."""
+    sources = str(source).split(" + ")
+    found = {
+        each: next((text for name, text in LICENSES.items() if name.casefold() in each.casefold()), UNKNOWN_LICENSE)
+        for each in sources
+    }
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return " ".join(f"{each}: {text}" for each, text in found.items())

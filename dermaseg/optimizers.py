@@ -45,7 +45,7 @@ class AdamW(keras.optimizers.Adam):
         if self._shared is None:
             self._shared = self._share(learning_rate)
         shared = self._shared
-        if self.decay:
+        if self.decay and self._use_weight_decay(variable):
             self.assign_sub(variable, variable * ops.cast(shared.decay, variable.dtype))
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)

@@ -6,17 +6,19 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 __all__ = ["PRECISIONS", "choose_precision", "dtype_policy"]
 
+_FIRST_WITH_BFLOAT16 = 8.0  # Ampere
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def choose_precision(precision: str = "auto") -> str:
     """Return the Keras dtype policy to train in.
 
-    `"auto"` is mixed bfloat16 where the machine multiplies it natively (an accelerator, or a processor with AVX-512 BF16
-    or AMX) and float32 elsewhere: emulated bfloat16 is many times slower than float32.
+    `"auto"` is mixed bfloat16 where the machine multiplies it natively (a TPU, an NVIDIA card of compute capability 8 or more,
+    other accelerators, or a processor with AVX-512 BF16 or AMX) and float32 elsewhere: emulated bfloat16 is many times slower.
 
     Args:
         precision: One of `PRECISIONS`.
@@ -30,8 +32,29 @@ def choose_precision(precision: str = "auto") -> str:
         return precision
     import keras
 
-    accelerated = any(not device.startswith("cpu") for device in keras.distribution.list_devices())
-    return "mixed_bfloat16" if accelerated or _cpu_has_bfloat16() else "float32"
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        native = all(capability >= _FIRST_WITH_BFLOAT16 for capability in _compute_capabilities())
+    else:
+        native = _cpu_has_bfloat16()
+    return "mixed_bfloat16" if native else "float32"
+
+
+def _compute_capabilities() -> list[float]:
+    """Return those of the NVIDIA cards; other accelerators have none."""
+    import keras
+
+    found: list[Any]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        cards = tf.config.list_physical_devices("GPU")
+        pairs = [tf.config.experimental.get_device_details(card).get("compute_capability") for card in cards]
+        found = [pair and f"{pair[0]}.{pair[1]}" for pair in pairs]
+    else:
+        import jax
+
+        found = [getattr(device, "compute_capability", None) for device in jax.devices()]
+    return [float(capability) for capability in found if capability]
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -40,9 +40,12 @@ __all__ = [
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT_PRESET = "hybrid-ham10000-isic2018-192"
 
-# What a network may have beside a preset's weights: heads for other classes, gates that start as the identity, and the learned
-# weights of where to look and of two losses.
-_MAY_STAY_FRESH = ("mask_logits/", "label_logits/", "gate_", "lesion_pool_", "uncertainty/")
+# What a network may have beside a preset's weights: heads for other classes or on coarser maps, gates that start as the
+# identity, and the learned weights of where to look and of two losses.
+_MAY_STAY_FRESH = (
+    *("mask_logits/", "mask_coarse_logits/", "mask_coarsest_logits/", "label_logits/"),
+    *("gate_", "lesion_pool_", "uncertainty/"),
+)
 _EPSILON = 1e-3  # of every batch normalisation in dermaseg.models.blocks: Keras's default
 
 

@@ -12,6 +12,7 @@ import dermaseg.losses
 import dermaseg.metrics.segmentation
 import dermaseg.metrics.streaming
 import dermaseg.models
+import dermaseg.monte_carlo
 import dermaseg.optimizers  # noqa: F401
 from dermaseg.errors import DataError
 

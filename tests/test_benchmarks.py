@@ -49,8 +49,16 @@ LESSON = Lesson(
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lesson")
     make_synthetic(folder / "data", count=28, size=(48, 64))
-    split = prepare(folder / "data", folder / "output", [32], limit=None, validation_limit=None)
+    split = prepare(folder / "data", folder / "output", [32], protocol={"looks": 3}, limit=None, validation_limit=None)
     return folder / "output", split
+
+
+def test_results_of_other_photographs_are_not_mixed_with_these(prepared, tmp_path):
+    output, split = prepared
+    make_synthetic(tmp_path / "others", count=30, size=(48, 64), seed=5)
+    with pytest.raises(SystemExit, match="holds results of another protocol: split was"):
+        prepare(tmp_path / "others", output, [32], protocol={"looks": 3}, limit=None, validation_limit=None)
+    assert Split.load(output / "split.json") == split
 
 
 class Oracle:

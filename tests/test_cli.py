@@ -227,6 +227,24 @@ def test_interrupted_predictions_keep_their_table_and_page(photographs, tmp_path
     assert (output / "predictions.html").read_text().count("<article") == saved
 
 
+@pytest.mark.parametrize(("resume", "output"), [("run", None), (None, "run"), (None, "nothing")])
+def test_an_interrupt_names_the_run_to_go_on_with_where_there_is_one(tmp_path, capsys, resume, output, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("{}")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dermaseg.runs.RunFolder.open", interrupted)
+    monkeypatch.setattr("dermaseg.data.layout.scan", interrupted)
+    given = ["--resume", tmp_path / resume] if resume else ["--data", tmp_path, "--output", tmp_path / output]
+    assert cli.run(["train", *map(str, given)]) == cli.INTERRUPTED
+    said = capsys.readouterr().err.replace("\n", "")
+    assert said == (
+        "Interrupted." if output == "nothing" else f"Interrupted. Go on with: dermaseg train --resume {tmp_path / 'run'}"
+    )
+
+
 def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatch):
     given = ["predict", *map(str, photographs[:2]), "--output", str(tmp_path), "--no-measure", "--no-page"]
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

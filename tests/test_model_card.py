@@ -2,17 +2,20 @@ import dataclasses
 
 import pytest
 
-from dermaseg.data import Split
+from dermaseg.data import Sample, Samples, Split
 from dermaseg.model_card import write_model_card
 from dermaseg.report import Report
 from dermaseg.runs import RunFolder, write_json
 from dermaseg.tasks import Settings
 
 
-def card(folder, group, source="HAM10000"):
+def card(folder, group, source="HAM10000", lesion=None):
     run = RunFolder.create(folder)
     split = Split({"train": ("a",), "validation": ("b",), "test": ("c",)}, seed=7, group=group)
     split.save(run.split)
+    known = lesion if lesion is not None else group.startswith("lesion")
+    rows = [Sample(key, folder / f"{key}.png", lesion_id=key if known or key == "a" else None) for key in "abc"]
+    Samples(rows).save(run.samples)
     versions = {"dermaseg": "0.1.0", "keras": "3.15.1", "backend": "tensorflow"}
     saved = {"task": "segment", "data": "clinic", "settings": dataclasses.asdict(Settings()), "precision": "float32"}
     write_json(run.settings, {**saved, "split": split.fingerprint, "versions": versions})
@@ -42,3 +45,11 @@ def test_the_card_claims_no_licence_of_a_data_set_that_was_not_used(tmp_path):
     assert "- Source: synthetic photographs." in text
     assert "drawn by dermaseg" in text
     assert "CC BY-NC" not in text
+
+
+def test_the_card_of_joined_sets_has_the_licence_of_each_and_says_whose_lesions_are_not_known(tmp_path):
+    text, _ = card(tmp_path / "joined", "lesion_id, duplicates", source="HAM10000 + ISIC 2018 task 1 + clinic", lesion=False)
+    assert "HAM10000: CC BY-NC 4.0" in text
+    assert "ISIC 2018 task 1: each photograph its own" in text
+    assert "clinic: not known to dermaseg" in text
+    assert "Nothing said of which lesion or patient 2 of the 3 photographs are" in text

@@ -53,6 +53,17 @@ def test_steps_outside_fit_are_those_of_keras_with_a_rate_that_is_changed_betwee
     np.testing.assert_allclose(*map(np.asarray, weights), rtol=1e-5)
 
 
+def test_weights_that_are_excluded_are_not_decayed():
+    optimizers = AdamW(0.1, decay=0.2), keras.optimizers.AdamW(0.1, weight_decay=0.2)
+    pairs = [[keras.Variable([2.0, -3.0], name=name) for name in ("kernel", "bias")] for _ in optimizers]
+    for optimizer, variables in zip(optimizers, pairs, strict=True):
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.apply([keras.ops.zeros(2), keras.ops.zeros(2)], variables)
+    for own, other in zip(*pairs, strict=True):
+        np.testing.assert_allclose(np.asarray(own), np.asarray(other), rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(pairs[0][1]), [2.0, -3.0])
+
+
 def test_an_embedding_is_trained():
     model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Flatten()])
     model.compile(AdamW(0.1), "mse", jit_compile=False)

@@ -117,6 +117,11 @@ def test_builders_start_from_a_preset():
     for build in (build_unet, build_fuzzy_unet):
         model = build(weights="unet-ham10000-128")
         assert model.count_params() > 0
+    assert set(build_unet(weights="unet-ham10000-128", deep_supervision=True).output) == {
+        "mask",
+        "mask_coarse",
+        "mask_coarsest",
+    }
     hybrid = build_hybrid(num_classes=3, weights=DEFAULT_PRESET)
     for weight in hybrid.weights:
         if weight.path.startswith("encoder_"):

@@ -25,10 +25,11 @@ from typing import Literal
 from benchmarks.fuzzy_comparison.arms import ARMS, Arm
 from benchmarks.fuzzy_comparison.stages import Protocol, draw_some, run_folder, score, train
 from benchmarks.fuzzy_comparison.table import write_tables
-from dermaseg.data import Samples, Split, canvas, read_samples, split_samples
+from dermaseg.data import Samples, Split, canvas, read_samples
 from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.errors import DermasegError
 from dermaseg.precision import PRECISIONS, choose_precision
+from dermaseg.run_data import draw_split
 from dermaseg.runs import read_json, write_atomically, write_json
 
 _JIT: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off": False}
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(options: argparse.Namespace) -> None:
     arms = [Arm.parse(name) for name in options.arms] if options.arms else list(ARMS)
     samples = draw_some(read_samples(options.data).with_masks(), options.limit)
-    split = split_samples(samples, seed=options.split_seed)
+    _, split = draw_split(samples, "random", seed=options.split_seed, by_class=False)
     parts = split.apply(samples)
     protocol = Protocol(
         canvas=canvas(parts["train"], options.size),

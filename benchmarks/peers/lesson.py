@@ -136,8 +136,18 @@ def learning_rate(lesson: Lesson, spent_s: float, steps: int) -> float:
     return lesson.learning_rate * share
 
 
-def prepare(data: Path, output: Path, sizes: list[int], *, limit: int | None, validation_limit: int | None) -> Split:
+def prepare(
+    data: Path,
+    output: Path,
+    sizes: list[int],
+    *,
+    protocol: Mapping[str, Any],
+    limit: int | None,
+    validation_limit: int | None,
+) -> Split:
     """Split by lesion, write the parts' tables into the output folder, and decode them once at each size.
+
+    Results that are there must be of the same protocol and the same split: they are compared photograph by photograph.
 
     The test part is neither decoded nor scored: choosing a network by it would spend it.
 
@@ -145,14 +155,18 @@ def prepare(data: Path, output: Path, sizes: list[int], *, limit: int | None, va
         data: A folder in a layout of `read_samples`.
         output: Where tables and pixels go.
         sizes: Sides in pixels of the squares with the areas to decode at.
+        protocol: What all contestants have in common.
         limit: About so many photographs of the training part, whole lesions only; None takes all.
         validation_limit: The same for the validation part.
 
     Raises:
         DataError: If the data cannot be read.
+        SystemExit: If the folder holds results of another protocol or other photographs.
     """
     samples = read_samples(data).with_masks()
     split = split_samples(samples)
+    limits = {"limit": limit, "validation_limit": validation_limit}
+    hold_to(output / "protocol.json", {**protocol, **limits, "split": split.fingerprint})
     parts = split.apply(samples)
     write_atomically(output / "split.json", split.save)
     write_atomically(output / "train.json", _some(parts["train"], limit).save)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.peers.contestants import Contestant, choose
 from benchmarks.peers.fleet import Failed, run_module
-from benchmarks.peers.lesson import Lesson, hold_to, lesson_json, prepare
+from benchmarks.peers.lesson import Lesson, lesson_json, prepare
 from benchmarks.peers.machine import cores, has_bfloat16
 from benchmarks.peers.quality_report import write_report
 from dermaseg.data.augment import AUGMENTATIONS
@@ -72,9 +72,9 @@ def _run(chosen: Sequence[Contestant], options: argparse.Namespace) -> None:
         "augment": options.augment,
     }
     limits = {"limit": options.limit, "validation_limit": options.validation_limit}
-    hold_to(output / "protocol.json", {**common, **limits, "looks": options.looks, "threads": options.threads})
-    prepare(options.data, output, [options.size], **limits)
-    failures: dict[str, str] = {}
+    protocol = {**common, "looks": options.looks, "threads": options.threads}
+    prepare(options.data, output, [options.size], protocol=protocol, **limits)
+    failures = read_json(output / "failures.json") if (output / "failures.json").is_file() else {}
     for seed in options.seeds:
         # Another order for each seed: what is cut short or disturbed does not always fall on the same contestant.
         shift = seed % len(chosen)
@@ -83,6 +83,7 @@ def _run(chosen: Sequence[Contestant], options: argparse.Namespace) -> None:
                 seconds = 60 * minutes
                 lesson = Lesson(**common, seconds=seconds, every_s=seconds / options.looks, learning_rate=rate, seed=seed)
                 name = f"{one.name}-minutes{minutes:g}-rate{rate:g}-seed{seed}"
+                failures.pop(name, None)
                 try:
                     train_one(one, lesson, output, name=name, shown=one.name, threads=options.threads)
                 except Failed as error:

@@ -24,13 +24,17 @@ class LabelOnly(nn.Module):
 
     Args:
         network: From pictures to `(batch, classes)`.
-        frozen_norms: Normalise by the statistics that the network came with also while it learns, as the Keras model does.
+        frozen_norms: Leave normalisations as the network came with them, statistics and weights, as the Keras model does.
     """
 
     def __init__(self, network: nn.Module, *, frozen_norms: bool = False) -> None:
         super().__init__()
         self.network = network
         self.frozen_norms = frozen_norms
+        if frozen_norms:
+            for layer in self.network.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.requires_grad_(False)
 
     def train(self, mode: bool = True) -> LabelOnly:
         """Switch to training, and the frozen normalisations back."""

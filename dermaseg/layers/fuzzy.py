@@ -22,7 +22,13 @@ def _positive(rho: Any) -> Any:
 
 
 def _inverse_positive(width: float) -> float:
-    return math.log(math.expm1(width - _MIN_WIDTH))
+    wanted = width - _MIN_WIDTH
+    return wanted + math.log(-math.expm1(-wanted))  # of softplus; expm1(wanted) itself would overflow for wide sets
+
+
+def _crossing_at_half(low: float, high: float, terms: int) -> float:
+    """Return the width of evenly spread sets of which each crosses its neighbour at 1/2."""
+    return (high - low) / (terms - 1) / (2.0 * math.sqrt(2.0 * math.log(2.0)))
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -41,7 +47,8 @@ class FuzzyMembership(keras.layers.Layer):
     Output shape: `(batch, ..., channels * terms)`, memberships in [0, 1], a channel's sets side by side.
 
     Raises:
-        ValueError: If `terms` is not an integer of at least 2, or `low` is not below `high`.
+        ValueError: If `terms` is not an integer of at least 2, `low` is not below `high`, or so many sets between them would
+            be narrower than the least width.
 
     Examples:
         >>> FuzzyMembership(terms=3)(ops.zeros((1, 4, 4, 2))).shape == (1, 4, 4, 6)
@@ -57,6 +64,11 @@ class FuzzyMembership(keras.layers.Layer):
         check_integer("terms", terms, minimum=2)
         if not low < high:
             raise ValueError(f"low must be below high, got low={low!r} and high={high!r}.")
+        if _crossing_at_half(low, high, terms) <= _MIN_WIDTH:
+            raise ValueError(
+                f"terms={terms!r} sets from low={low!r} to high={high!r} would be narrower than {_MIN_WIDTH}: take fewer, "
+                "farther apart, or scale the input up."
+            )
         self.terms = terms
         self.low = low
         self.high = high
@@ -65,7 +77,6 @@ class FuzzyMembership(keras.layers.Layer):
         """Create one centre and one width a channel and set."""
         spacing = (self.high - self.low) / (self.terms - 1)
         spread = [self.low + spacing * term for term in range(self.terms)] * input_shape[-1]
-        crossing_at_half = spacing / (2.0 * math.sqrt(2.0 * math.log(2.0)))
         shape = (len(spread),)
         self.center = self.add_weight(
             shape=shape,
@@ -75,7 +86,7 @@ class FuzzyMembership(keras.layers.Layer):
         )
         self.rho = self.add_weight(
             shape=shape,
-            initializer=keras.initializers.Constant(_inverse_positive(crossing_at_half)),
+            initializer=keras.initializers.Constant(_inverse_positive(_crossing_at_half(self.low, self.high, self.terms))),
             autocast=False,
             name="rho",
         )

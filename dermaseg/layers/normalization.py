@@ -54,4 +54,5 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _is_fused(self, inputs: Any) -> bool:
         plain = self.scale and self.center and not self.synchronized and not self.renorm
+        plain = plain and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
         return plain and keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and self.axis in (-1, 3)

@@ -85,7 +85,7 @@ class UncertaintyWeightedModel(keras.Model):
             loss = self._losses_by_output[name](y[name], y_pred[name], sample_weight=weight)
             # Keras has divided by the replicas, whose gradients it will sum. The learned weights are to see a loss as it is.
             loss = loss * replicas
-            tracker.update_state(loss)
+            tracker.update_state(loss, sample_weight=ops.shape(y_pred[name])[0])  # a smaller last batch counts for less
             losses.append(ops.cast(loss, "float32"))
             shares.append(ops.ones(()) if weight is None else ops.mean(ops.cast(ops.greater(weight, 0), "float32")))
         total = self.uncertainty(ops.stack(losses), ops.stack(shares))

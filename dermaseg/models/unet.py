@@ -44,7 +44,7 @@ def build_unet(
             an encoder the picture to multiples of 32, and the output is cut back.
         num_classes: Channels of the mask: 1 for lesion against skin (sigmoid), more for exclusive regions (softmax).
         filters: Channels a stage, finest first; their number is the depth. With an encoder: the decoder's channels, of
-            which the finest are used where the encoder has fewer stages. None takes (16, 32, 64, 128, 256, 384), or
+            which the coarsest are used where the encoder has fewer stages. None takes (16, 32, 64, 128, 256, 384), or
             (16, 32, 64, 128, 256) with an encoder.
         stem_stride: 1 or 2, the stride of the first convolution. Not used with an encoder.
         encoder: None, or a name in `dermaseg.models.ENCODERS`. Its own preprocessing is inside the model.

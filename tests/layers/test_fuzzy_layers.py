@@ -216,6 +216,7 @@ def test_a_gate_saved_before_it_had_a_gain_is_as_it_was():
         (lambda: FuzzySkipGate(stride=2)(np.zeros((1, 5, 4, 2)), np.zeros((1, 5, 4, 2))), "multiples of the stride 2"),
         (lambda: FuzzyMembership(terms=1), "terms"),
         (lambda: FuzzyMembership(low=1.0, high=1.0), "low must be below high"),
+        (lambda: FuzzyMembership(terms=3, low=0.0, high=0.004), "would be narrower than 0.001: take fewer"),
     ],
 )
 def test_refuses(build, message):
@@ -230,6 +231,12 @@ def test_memberships_start_spread_and_crossing_at_half():
     np.testing.assert_allclose(memberships[0, 0], [1, 0.0625, 0.0625**4], atol=1e-5)
     np.testing.assert_allclose(memberships[0, 1], [0.5**9, 0.5, 0.5], atol=1e-5)
     np.testing.assert_allclose(memberships[1, 0], [0.0625, 1, 0.0625], atol=1e-5)
+
+
+@pytest.mark.parametrize("high", [0.01, 5000.0])
+def test_memberships_start_so_in_any_units(high):
+    memberships = ops.convert_to_numpy(FuzzyMembership(terms=3, low=0.0, high=high)(np.array([[high / 4]], "float32")))
+    np.testing.assert_allclose(memberships[0, :2], [0.5, 0.5], rtol=1e-3)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])

@@ -36,6 +36,14 @@ def test_trains_as_keras_does(policy, tolerance):
     np.testing.assert_allclose(ours[2], keras_own[2], atol=3 * tolerance)
 
 
+def test_double_precision_is_left_to_keras():
+    ours, keras_own = (
+        trained(kind(momentum=0.9, dtype="float64"), "float64")
+        for kind in (BatchNormalization, keras.layers.BatchNormalization)
+    )
+    np.testing.assert_allclose(ours[0], keras_own[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "shape"),
     [

@@ -138,6 +138,15 @@ def test_the_learned_loss_is_that_of_its_layer():
     assert figures["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_losses_of_outputs_are_means_over_photographs_however_they_are_batched():
+    images, targets = lesions()
+    model = build_hybrid(**SMALL)
+    model.compile("sgd", loss=losses())
+    whole = model.evaluate(images, targets, batch_size=len(images), return_dict=True, verbose=0)
+    parts = model.evaluate(images, targets, batch_size=len(images) - 1, return_dict=True, verbose=0)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
 @pytest.mark.slow
 def test_one_batch_is_learned_by_heart(adamw):
     keras.utils.set_random_seed(0)

@@ -9,6 +9,7 @@ import pytest
 
 from dermaseg.losses.fuzzy import FuzzySegmentation
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
+from dermaseg.monte_carlo import activate_dropout
 
 SMALL = (8, 16)
 LOSSES = {"mask": keras.losses.Dice(axis=(1, 2, 3)), "label": keras.losses.SparseCategoricalCrossentropy()}
@@ -65,3 +66,13 @@ def test_compiled_models_load_in_a_fresh_process(tmp_path, adamw):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split() == list(models)
+
+
+@pytest.mark.slow
+def test_a_network_with_dropout_left_on_loads_in_a_fresh_process(tmp_path):
+    activate_dropout(build_cnn(num_classes=3, filters=SMALL, dropout=0.5)).save(tmp_path / "model.keras")
+    code = "import sys; from dermaseg.saving import load_model; load_model(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.keras")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

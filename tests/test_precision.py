@@ -1,0 +1,36 @@
+import keras
+import pytest
+
+from dermaseg import precision
+from dermaseg.precision import choose_precision
+
+
+@pytest.mark.parametrize(
+    ("devices", "capabilities", "processor", "chosen"),
+    [
+        (["cpu:0"], [], True, "mixed_bfloat16"),
+        (["cpu:0"], [], False, "float32"),
+        (["gpu:0"], [9.0], False, "mixed_bfloat16"),
+        (["gpu:0", "gpu:1"], [8.0, 8.6], False, "mixed_bfloat16"),
+        (["gpu:0"], [7.5], True, "float32"),  # a T4 has no units for it, whatever the processor has
+        (["gpu:0", "gpu:1"], [9.0, 7.0], False, "float32"),
+        (["tpu:0"], [], False, "mixed_bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_machine_multiplies_it(monkeypatch, devices, capabilities, processor, chosen):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
+    monkeypatch.setattr(precision, "_compute_capabilities", lambda: capabilities)
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: processor)
+    assert choose_precision() == chosen
+    assert choose_precision("mixed_float16") == "mixed_float16"
+
+
+def test_a_processor_has_no_compute_capability():
+    if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
+        pytest.skip("there is an accelerator")
+    assert precision._compute_capabilities() == []
+
+
+def test_a_precision_that_there_is_not_is_named():
+    with pytest.raises(ValueError, match="precision must be one of auto, float32"):
+        choose_precision("float8")
