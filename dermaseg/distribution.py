@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["batch_shares", "host_share", "replica_count", "undistributed"]
+__all__ = ["batch_shares", "check_strategy", "host_share", "replica_count", "undistributed"]
 
 
 def batch_shares() -> int:
@@ -48,6 +48,23 @@ def undistributed() -> Iterator[None]:
         yield
     finally:
         keras.distribution.set_distribution(before)
+
+
+def check_strategy() -> None:
+    """Refuse TensorFlow's strategy for several machines: Keras 3.15 fits no model under it (keras-team/keras, issue 20585).
+
+    Raises:
+        ValueError: If it is in scope.
+    """
+    import keras
+
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or keras.backend.backend() != "tensorflow":
+        return
+    if isinstance(tensorflow.distribute.get_strategy(), tensorflow.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "Keras 3 does not train under MultiWorkerMirroredStrategy. Train on several machines with JAX, or a seed on each."
+        )
 
 
 def replica_count() -> int:

@@ -19,7 +19,7 @@ from dermaseg.data.on_device import choose_device
 from dermaseg.data.samples import Samples
 from dermaseg.deciding import decide
 from dermaseg.decisions import Decisions
-from dermaseg.distribution import batch_shares, host_share
+from dermaseg.distribution import batch_shares, check_strategy, host_share
 from dermaseg.errors import DataError
 from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
@@ -130,6 +130,7 @@ def train(
 
 def _check_plan(task: Task, plan: Settings, train_part: Samples) -> None:
     """Refuse what the photographs or the devices do not allow."""
+    check_strategy()
     shared_batch(min(plan.batch_size, len(train_part)), batch_shares())
     if task.target == "mask" and plan.imbalance not in ("none", "sampling"):
         raise ValueError(f"imbalance={plan.imbalance!r}: {task.name} learns no classes to weigh; take 'none' or 'sampling'.")

@@ -206,6 +206,21 @@ def test_hosts_are_told_what_they_cannot_do_before_anything_is_written(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+def test_the_strategy_that_keras_cannot_train_under_is_refused(monkeypatch):
+    from dermaseg.distribution import check_strategy
+
+    class Strategy:
+        pass
+
+    distribute = types.SimpleNamespace(get_strategy=Strategy, MultiWorkerMirroredStrategy=Strategy)
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(distribute=distribute))
+    monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
+    with pytest.raises(ValueError, match="does not train under MultiWorkerMirroredStrategy"):
+        check_strategy()
+    distribute.get_strategy = object
+    check_strategy()
+
+
 def test_a_batch_is_shared_equally_or_refused(monkeypatch):
     from dermaseg import fitting
 

@@ -77,7 +77,7 @@ def test_figures_of_classes_are_those_of_the_metrics_over_lesions(report, sample
     expected = {
         "accuracy": np.mean(probabilities.argmax(axis=1) == labels),
         "majority_share": np.bincount(labels).max() / len(labels),
-        "balanced_accuracy": balanced_accuracy(labels, probabilities.argmax(axis=1)),
+        "balanced_accuracy": balanced_accuracy(labels, probabilities),
         "macro_auc": macro_auc(labels, probabilities),
         "brier_score": brier_score(labels, probabilities),
         "alarm_sensitivity": sensitivity_at_specificity(labels == mel, probabilities[:, mel], specificity=0.9),
