@@ -16,7 +16,7 @@ def on_page_markdown(markdown, **_):
 
 
 def _help(command):
-    os.environ["COLUMNS"] = "110"  # argparse wraps at the width of the terminal
+    os.environ["COLUMNS"] = "80"  # argparse wraps at the width of the terminal; a page is as wide
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
         cli.run([command, "--help"])
     return shown.getvalue().rstrip()
