@@ -156,11 +156,11 @@ def test_networks_that_know_the_photographs_are_told_of_however_they_are_named(f
     other = split_samples(read_samples(data), seed=6)
     with pytest.warns(UserWarning, match="photographs that validate and test this run"):
         warn_of_lent_knowledge(finished.path / "model.keras", other, read_samples(data))
-    folder = tmp_path / "data" / "nevus"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (8, 8)).save(folder / "ISIC_0000001.png")
+    for name in ("nevus", "other"):
+        (tmp_path / "classes" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "classes" / name / f"ISIC_{name}.png")
     with pytest.warns(UserWarning, match="the preset unet-ham10000-128 was trained on"):
-        warn_of_lent_knowledge("unet-ham10000-128", other, read_samples(folder.parent))
+        warn_of_lent_knowledge("unet-ham10000-128", other, read_samples(tmp_path / "classes"))
     warned = []
     monkeypatch.setattr(training, "warn_of_lent_knowledge", lambda lender, *_: warned.append(lender))
     monkeypatch.setattr(training, "new_model", lambda *_, **__: keras.Sequential([keras.Input((None, None, 3))]))
