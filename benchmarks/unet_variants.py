@@ -106,7 +106,7 @@ def _run(options: argparse.Namespace) -> None:
     protocol = {**common, "precision": precision, "threads": options.threads}
     chosen = {name: VARIANTS[name] for name in options.variants}
     prepare(options.data, output, sorted({variant.size for variant in chosen.values()}), protocol=protocol, **limits)
-    failures: dict[str, str] = {}
+    failures = read_json(output / "failures.json") if (output / "failures.json").is_file() else {}
     for seed in options.seeds:
         for name, variant in chosen.items():
             contestant = Contestant(

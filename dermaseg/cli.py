@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from dermaseg._version import __version__
 from dermaseg.console import USER_ERROR, complain, examples, say, warnings_in_one_line
@@ -59,8 +60,8 @@ def _way_on(options: argparse.Namespace) -> str:
     """Say what an interrupt has left, if anything."""
     if options.name == "predict":
         return f" What was done is in {options.output}."
-    run = options.resume or options.output if options.name == "train" else None
-    return f" Go on with: dermaseg train --resume {run}" if run and (run / "settings.json").is_file() else ""
+    run = _begun_run(options)
+    return f" Go on with: dermaseg train --resume {run}" if run else ""
 
 
 def _refusal(error: OSError, options: argparse.Namespace) -> str:
@@ -70,9 +71,15 @@ def _refusal(error: OSError, options: argparse.Namespace) -> str:
     said = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return said
-    run = options.resume or options.output if options.name == "train" else None
+    run = _begun_run(options)
     again = f"go on with: dermaseg train --resume {run}" if run else "give the command again."
     return f"{said} The files written before it are whole. Make room, then {again}"
+
+
+def _begun_run(options: argparse.Namespace) -> Path | None:
+    """Return the run folder that a training can go on in, if there is one."""
+    run: Path | None = options.resume or options.output if options.name == "train" else None
+    return run if run is not None and (run / "settings.json").is_file() else None
 
 
 def _parser(named: str | None) -> argparse.ArgumentParser:

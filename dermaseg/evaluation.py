@@ -23,6 +23,7 @@ from dermaseg.prediction import Prediction, Predictor
 from dermaseg.report import MEANINGS, Diagnoses, Report
 from dermaseg.run_data import load_samples
 from dermaseg.runs import RunFolder, read_json
+from dermaseg.tasks import Task
 
 if TYPE_CHECKING:
     import keras
@@ -140,6 +141,7 @@ def evaluate_run(
     data: str | Path | Samples | None = None,
     part: str = "test",
     tta: str = "none",
+    task: str | Task | None = None,
     on_image: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Score a finished run on a part of its own split, or on other data, and write the report into the run folder.
@@ -150,6 +152,7 @@ def evaluate_run(
             some of it.
         part: `"test"`, `"validation"` or `"train"`, of the run's own split.
         tta: Test-time augmentation, as for `Predictor`; it stands in the report's title and file name.
+        task: As for `dermaseg.training.resume`: other data are read as the task reads them.
         on_image: Called with (done, all).
 
     Returns:
@@ -160,16 +163,16 @@ def evaluate_run(
     from dermaseg.report_page import write_pictures_and_page
 
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    task = read_json(folder.settings)["task"]
-    samples = load_samples(folder, data)
+    name_of_task = read_json(folder.settings)["task"]
+    samples = load_samples(folder, data, task)
     if data is None:
         parts = Split.load(folder.split).apply(samples)
         if part not in parts:
             raise ValueError(f"part must be one of {', '.join(parts)}, got {part!r}.")
         samples = parts[part]
-        title = f"{task}: {part} part of {samples.source or 'the data'}"
+        title = f"{name_of_task}: {part} part of {samples.source or 'the data'}"
     else:
-        title = f"{task}: all of {_label(data)}"
+        title = f"{name_of_task}: all of {_label(data)}"
         _warn_of_known_photographs(folder, samples)
     if tta != "none":
         title = f"{title}, mean over {tta}"

@@ -67,6 +67,8 @@ def fit(
         DataError: If another process trains in the folder.
         DermasegError: If no epoch was validated.
     """
+    if run.model.is_file():  # which may stand where nothing can be written
+        return run
     with run.locked():
         if not run.model.is_file():
             _fit(task, plan, samples, split, run, model=model, callbacks=callbacks, on_decode=on_decode)

@@ -33,7 +33,7 @@ SETTINGS = {
     "imbalance": "what is done for rare classes",
     "imbalance_strength": "for logits and sampling: 1 treats all classes as equally common, 0 as they come",
     "sensitivity": "share of each class's validation photographs that its threshold must reach, above 0 and at most 1",
-    "precision": "of the training; auto takes mixed bfloat16 on accelerators and on processors that have it, float32 elsewhere",
+    "precision": "of the training; auto takes mixed bfloat16 on accelerators and processors that have it, float32 elsewhere",
     "seed": "of the split, the first weights, the order and the augmentation",
 }
 _JSON_WORDS = {"none": "null", "true": "true", "false": "false"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ def choose_precision(precision: str = "auto") -> str:
 
 
 def _compute_capabilities() -> list[float]:
-    """Return those of the NVIDIA cards; other accelerators have none."""
+    """Return those of the NVIDIA cards; what other accelerators call so, as gfx942, is no number."""
     import keras
 
     found: list[Any]
@@ -54,7 +55,7 @@ def _compute_capabilities() -> list[float]:
         import jax
 
         found = [getattr(device, "compute_capability", None) for device in jax.devices()]
-    return [float(capability) for capability in found if capability]
+    return [float(capability) for capability in found if re.fullmatch(r"\d+\.\d+", str(capability))]
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -30,7 +30,7 @@ def save_predictions(
 
     Few photographs are held at a time: they are measured and saved on threads of their own while the next are predicted. The
     table and the page take their names at the end, also when predicting breaks off, by an error or an interrupt, or when the
-    generator is closed: of all photographs that were predicted. Without any, nothing is written.
+    generator is closed: of all photographs that were predicted and could be saved. Without any, nothing is written.
 
     Args:
         predictions: Names for the files, all different, with the predictions of one model; taken one at a time.

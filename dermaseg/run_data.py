@@ -33,14 +33,17 @@ def is_own(task: Task) -> bool:
     return known is None or dataclasses.replace(task, settings=known.settings) != known
 
 
-def task_of(run: RunFolder, given: Task | None = None) -> Task:
+def task_of(run: RunFolder, given: str | Task | None = None) -> Task:
     """Return the task of a run, which a run of a caller's own task needs to be given.
 
     Raises:
         ValueError: If it is not given, or another is.
     """
     saved = read_json(run.settings)
-    name, own = saved["task"], saved.get("own_task", False)
+    name = saved["task"]
+    own = saved.get("own_task", name not in TASKS)  # runs of before this was written
+    if isinstance(given, str):
+        given = get_task(given)
     if given is None:
         if own:
             raise ValueError(f"{run.path}: was begun with a task of your own, {name!r}. Give it again: task=...")
@@ -50,7 +53,7 @@ def task_of(run: RunFolder, given: Task | None = None) -> Task:
     return given
 
 
-def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Samples:
+def load_samples(run: RunFolder, data: str | Path | Samples | None = None, task: str | Task | None = None) -> Samples:
     """Return the samples that a run's task works on: the run's own, or those of another folder or table.
 
     Other data need not be enough to train the task: masks without classes do for a hybrid, and so do some of its classes.
@@ -58,17 +61,15 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None) -> Sa
     Args:
         run: The run.
         data: None for the run's own; else a folder or a table.
+        task: As for `task_of`; the run's own data do without.
 
     Raises:
         DataError: If no sample has what the task predicts, or one is of a class that the run does not know.
-        ValueError: If the run is of a task of the caller's own, and data are given: score it by `evaluate`.
+        ValueError: If the run is of a task of the caller's own, which is not given.
     """
     if data is None:
         return Samples.load(run.samples)
-    saved = read_json(run.settings)
-    if saved.get("own_task", False):
-        raise ValueError(f"{run.path}: is of a task of your own. Score other data by evaluate(Predictor(run.path), samples).")
-    task = get_task(saved["task"])
+    saved, task = read_json(run.settings), task_of(run, task)
     samples = task.select(data if isinstance(data, Samples) else read_samples(data))
     if not len(samples):
         lacks = {"mask": "a mask", "label": "a class", "both": "a mask or a class"}[task.target]

@@ -135,7 +135,8 @@ def _check_plan(task: Task, plan: Settings, train_part: Samples) -> None:
     if task.target == "mask" and plan.imbalance not in ("none", "sampling"):
         raise ValueError(f"imbalance={plan.imbalance!r}: {task.name} learns no classes to weigh; take 'none' or 'sampling'.")
     sampling_weights(train_part, plan)
-    task.compile_options(train_part, plan)
+    if not is_own(task):  # whose metrics may take their names from how many of them there have been
+        task.compile_options(train_part, plan)
     if host_share()[1] == 1:
         return
     if plan.minutes is not None:
@@ -150,7 +151,7 @@ def resume(
     output: str | Path,
     *,
     data: str | Path | Samples | None = None,
-    task: Task | None = None,
+    task: str | Task | None = None,
     callbacks: Callbacks | None = None,
     on_decode: Callable[[int, int], None] | None = None,
 ) -> RunFolder:
@@ -181,7 +182,7 @@ def resume(
             raise DataError(
                 f"{run.path}: of several processes each may have stopped elsewhere. Go on with it in one, or train anew."
             )
-    samples, split = load_samples(run, data), Split.load(run.split)
+    samples, split = load_samples(run, data, task), Split.load(run.split)
     if data is not None:
         learning_parts(split, samples)  # all are there
         samples = samples.map(with_absolute_paths)
@@ -189,7 +190,7 @@ def resume(
     return fit(task, plan, samples, split, run, callbacks=callbacks or [], on_decode=on_decode)
 
 
-def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None, task: Task | None = None) -> Decisions:
+def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None, task: str | Task | None = None) -> Decisions:
     """Settle again how to read a finished run's output, on its validation part, and write it to the model's card.
 
     Training ends with this. It is for thresholds of another sensitivity, without training anew, and for runs of an earlier
@@ -221,7 +222,7 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
     return decisions
 
 
-def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, task: Task | None = None) -> RunFolder:
+def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, task: str | Task | None = None) -> RunFolder:
     """Make a run of the mean of several runs' weights, and settle on their validation part how its output is read.
 
     Of a network, and the same one trained on with other photographs or another augmentation, the mean often keeps most of what
@@ -254,9 +255,10 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
         if not folder.model.is_file():
             raise DataError(f"{folder.path}: not finished. Go on with it by resume first.")
     saved = [read_json(folder.settings) for folder in folders]
-    for name in ("task", "split", "class_names"):
-        if any(settings[name] != saved[-1][name] for settings in saved):
+    for name in ("task", "own_task", "split", "class_names"):
+        if any(settings.get(name, False) != saved[-1].get(name, False) for settings in saved):
             raise DataError(f"{folders[0].path}: differs from {folders[-1].path} in its {name}.")
+    task = task_of(folders[-1], task)
     models = [load_model(folder.model) for folder in folders]
     weights = [model.get_weights() for model in models]
     if any([values.shape for values in one] != [values.shape for values in weights[-1]] for one in weights):

@@ -73,7 +73,7 @@ def open_lender(start: str) -> keras.Model:
 
 def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:
     """Warn where the network that lends its weights was trained on what this run would judge by."""
-    folder = Path(start) if Path(start).is_dir() else Path(start).parent
+    folder = Path(start) if Path(start).is_dir() else Path(start).parent  # a run folder's, if it is one
     if is_preset(start):
         if any(sample.image.name.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
             warnings.warn(
@@ -82,7 +82,7 @@ def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) ->
                 "other data.",
                 stacklevel=3,
             )
-    elif (folder / "split.json").is_file():
+    elif all((folder / name).is_file() for name in ("settings.json", "split.json")):
         known = set(Split.load(folder / "split.json").parts.get("train", ()))
         judged = {sample.id for name, part in split.apply(samples).items() if name != "train" for sample in part}
         if known & judged:

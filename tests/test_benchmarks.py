@@ -56,7 +56,7 @@ def prepared(tmp_path_factory):
 def test_results_of_other_photographs_are_not_mixed_with_these(prepared, tmp_path):
     output, split = prepared
     make_synthetic(tmp_path / "others", count=30, size=(48, 64), seed=5)
-    with pytest.raises(SystemExit, match="holds results of another protocol: split was"):
+    with pytest.raises(SystemExit, match="holds results of other photographs"):
         prepare(tmp_path / "others", output, [32], protocol={"looks": 3}, limit=None, validation_limit=None)
     assert Split.load(output / "split.json") == split
 

@@ -1,3 +1,6 @@
+import sys
+import types
+
 import keras
 import pytest
 
@@ -23,6 +26,18 @@ def test_auto_is_bfloat16_where_the_machine_multiplies_it(monkeypatch, devices, 
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: processor)
     assert choose_precision() == chosen
     assert choose_precision("mixed_float16") == "mixed_float16"
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_compute_capabilities_are_read_where_there_are_any(monkeypatch, backend):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    cards = [{"compute_capability": (8, 6)}, {}]
+    experimental = types.SimpleNamespace(get_device_details=lambda card: card)
+    config = types.SimpleNamespace(list_physical_devices=lambda kind: cards, experimental=experimental)
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    devices = [types.SimpleNamespace(compute_capability=text) for text in ("8.6", "gfx942", "unknown")] + [object()]
+    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=lambda: devices))
+    assert precision._compute_capabilities() == [8.6]
 
 
 def test_a_processor_has_no_compute_capability():

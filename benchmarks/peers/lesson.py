@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from dermaseg.data import Samples, Split, canvas, group_samples, read_samples, split_samples
+from dermaseg.data import Samples, Split, canvas, group_samples, read_samples
 from dermaseg.data.augment import Augment
 from dermaseg.data.cache import PixelCache
+from dermaseg.run_data import draw_split
 from dermaseg.runs import read_json, write_atomically, write_json
 
 __all__ = ["Lesson", "Material", "hold_to", "learning_rate", "lesson_json", "open_material", "prepare"]
@@ -164,9 +165,11 @@ def prepare(
         SystemExit: If the folder holds results of another protocol or other photographs.
     """
     samples = read_samples(data).with_masks()
-    split = split_samples(samples)
+    _, split = draw_split(samples, "random", seed=0, by_class=False)
     limits = {"limit": limit, "validation_limit": validation_limit}
-    hold_to(output / "protocol.json", {**protocol, **limits, "split": split.fingerprint})
+    hold_to(output / "protocol.json", {**protocol, **limits})
+    if (output / "split.json").is_file() and Split.load(output / "split.json").fingerprint != split.fingerprint:
+        raise SystemExit(f"{output} holds results of other photographs. Give another --output.")
     parts = split.apply(samples)
     write_atomically(output / "split.json", split.save)
     write_atomically(output / "train.json", _some(parts["train"], limit).save)
