@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 import shutil
 import signal
@@ -11,6 +12,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 import keras
@@ -44,8 +46,9 @@ class StopOnNaN(keras.callbacks.Callback):
 class StopOnInterrupt(keras.callbacks.Callback):
     """Let no Ctrl-C be lost: while the context lasts, one that has been swallowed is raised again after the batch.
 
-    Python raises `KeyboardInterrupt` wherever the main thread is. Where that is a function that a library's own code calls, as
-    JAX does while garbage is collected, the exception is reported and forgotten, and the training would go on.
+    Python raises `KeyboardInterrupt` wherever the main thread is. Where that is a function that a library's own code calls, the
+    exception is reported and forgotten, and the training would go on. One that comes while garbage is collected, where JAX has
+    such a function, waits for the end of the batch from the start.
     """
 
     def __init__(self) -> None:
@@ -66,12 +69,22 @@ class StopOnInterrupt(keras.callbacks.Callback):
 
     def _remember(self, number: int, frame: Any) -> None:
         self.asked = True
-        signal.default_int_handler(number, frame)
+        if not _collects_garbage(frame):
+            signal.default_int_handler(number, frame)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Stop where an interrupt was asked for."""
         if self.asked:
             raise KeyboardInterrupt
+
+
+def _collects_garbage(frame: FrameType | None) -> bool:
+    codes = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        if frame.f_code in codes:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class SeedEpochs(keras.callbacks.Callback):

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -581,3 +582,18 @@ def test_a_swallowed_interrupt_is_raised_after_the_batch():
         with pytest.raises(KeyboardInterrupt):
             interrupt.on_train_batch_end(1)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_garbage_is_collected_waits_for_the_end_of_the_batch(capfd):
+    def collected(phase, info):
+        if phase == "stop":
+            signal.raise_signal(signal.SIGINT)
+
+    with callbacks.StopOnInterrupt() as interrupt:
+        gc.callbacks.append(collected)
+        gc.collect()
+        gc.callbacks.remove(collected)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.on_train_batch_end(0)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
