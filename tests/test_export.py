@@ -359,6 +359,18 @@ def test_savedmodel_replaces_a_savedmodel_only(model, tmp_path):
 
 
 @tensorflow_only
+def test_int8_in_litert_divides_by_what_is_small_beside_the_calibration(tmp_path):
+    images = keras.Input((16, 16, 3))
+    shares = images / (keras.ops.sum(images, axis=(1, 2), keepdims=True) + 1e-3)
+    network = keras.Model(images, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(256.0 * shares))
+    bright = np.random.default_rng(0).uniform(200, 255, (4, 16, 16, 3)).astype("float32")
+    path = export_model(network, tmp_path / "model.tflite", precision="int8", check_images=bright, jaccard_tolerance=0.5)
+    dark = np.full((1, 16, 16, 3), 0.1, "float32")
+    (found,) = CONVERTERS["litert"].load(path)(dark).values()
+    np.testing.assert_allclose(found, network.predict_on_batch(dark), atol=0.1)
+
+
+@tensorflow_only
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
