@@ -241,9 +241,24 @@ def _write_savedmodel_card(path: Path, card: str) -> None:
     (extra / _CARD_FILE).write_text(card, encoding="utf-8")
 
 
-# In 8 bits a divisor that is small beside those of the calibration is 0, as is what it is the sum of: a mask's border where no
-# lesion is found. The kernel refuses it. So what a division is made of stays in float; convolutions are what takes the time.
 _IN_FLOAT = ("DIV", "SUM", "EXP", "ADD", "SUB", "MUL")
+
+
+def _in_8_bits(converter: Any, calibration: np.ndarray) -> bytes:
+    """Convert, with what a division is made of in float; convolutions are what takes the time.
+
+    In 8 bits a divisor that is small beside those of the calibration is 0, as is what it is the sum of: a mask's border where
+    no lesion is found. LiteRT's kernel refuses it.
+    """
+    import tensorflow as tf
+
+    def photographs() -> Iterator[dict[str, np.ndarray]]:
+        return ({"images": image[np.newaxis]} for image in calibration)
+
+    converter.representative_dataset = photographs
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_IN_FLOAT))
+    debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=photographs, debug_options=options)
+    return debugger.get_nondebug_quantized_model()
 
 
 def _to_litert(source: Source, path: Path, recipe: Recipe) -> None:
@@ -256,24 +271,8 @@ def _to_litert(source: Source, path: Path, recipe: Recipe) -> None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if recipe.precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        convert = converter.convert
-        calibration = recipe.calibration
-        if calibration is not None:
-
-            def photographs() -> Iterator[dict[str, np.ndarray]]:
-                return ({"images": image[np.newaxis]} for image in calibration)
-
-            converter.representative_dataset = photographs
-
-            def convert() -> bytes:
-                in_float = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(_IN_FLOAT))
-                debugger = tf.lite.experimental.QuantizationDebugger(
-                    converter=converter, debug_dataset=photographs, debug_options=in_float
-                )
-                return debugger.get_nondebug_quantized_model()
-
         try:
-            path.write_bytes(convert())
+            path.write_bytes(converter.convert() if recipe.calibration is None else _in_8_bits(converter, recipe.calibration))
         except Exception as error:
             remedy = "Export at a fixed size, size=(height, width)." if None in source.size else "Export to ONNX instead."
             raise DermasegError(f"LiteRT has no kernel for a part of this model. {remedy} ({str(error)[:300]})") from error

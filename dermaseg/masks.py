@@ -30,11 +30,9 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
         counts = np.bincount(regions.ravel())[1:]
         mask = (regions == counts.argmax() + 1).astype(np.uint8) if counts.size else mask
     if fill_holes:
-        from scipy.ndimage import binary_fill_holes
+        from scipy.ndimage import binary_fill_holes, find_objects
 
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size:  # filling takes its time by the pixel, and holes lie within the lesion's box
-            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        for box in find_objects(mask):  # filling takes its time by the pixel, and holes lie within the lesion's box
             mask = mask.copy()
             mask[box] = binary_fill_holes(mask[box])
     return mask

@@ -103,10 +103,11 @@ def train(
     _check_plan(chosen, plan, train_part)
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
-    builders = plan.model.get("weights")
-    for lender in (start, builders if isinstance(builders, str) and is_preset(builders) else None):
-        if lender is not None:
-            warn_of_lent_knowledge(lender, parts, samples)
+    weights = plan.model.get("weights")
+    if start is not None:
+        warn_of_lent_knowledge(start, parts, samples)
+    if isinstance(weights, str) and is_preset(weights):
+        warn_of_lent_knowledge(weights, parts, samples)
     run = RunFolder.create(output)
     samples.save(run.samples)
     parts.save(run.split)
