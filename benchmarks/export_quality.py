@@ -27,7 +27,7 @@ from dermaseg.converters import quiet
 from dermaseg.data import Samples, group_samples, read_mask, read_samples, split_samples
 from dermaseg.errors import DermasegError
 from dermaseg.export import calibration_photographs, export_model
-from dermaseg.metrics import bootstrap_interval, paired_bootstrap, segmentation_scores
+from dermaseg.metrics import bootstrap_interval, jaccard_index, paired_bootstrap
 from dermaseg.prediction import Predictor
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
@@ -100,7 +100,7 @@ def jaccards(network: Any, samples: Samples, size: int) -> np.ndarray:
     predictions = Predictor(network, size=size).predict((sample.image for sample in samples), batch_size=1)
     return np.array(
         [
-            segmentation_scores(read_mask(sample.mask), prediction.mask)["jaccard"]
+            jaccard_index(read_mask(sample.mask), prediction.mask)
             for sample, prediction in zip(samples, predictions, strict=True)
         ]
     )

@@ -31,7 +31,7 @@ from PIL import Image
 from dermaseg.data import Augment, Samples, canvas, group_samples, make_dataset, read_mask, read_samples, split_samples
 from dermaseg.errors import DataError
 from dermaseg.losses import LogitAdjustedCrossentropy, OverlapCrossentropy
-from dermaseg.metrics import paired_bootstrap, segmentation_scores
+from dermaseg.metrics import jaccard_index, paired_bootstrap
 from dermaseg.models import build_hybrid
 from dermaseg.optimizers import AdamW
 from dermaseg.runs import read_json, write_atomically, write_json
@@ -190,7 +190,7 @@ def run(arm: str, seed: int, parts: Mapping[str, Samples], options: argparse.Nam
         for offset, mask in enumerate(outputs["mask"][..., 0]):
             true = read_mask(test[index * 32 + offset].mask)
             own = np.asarray(Image.fromarray(mask).resize(true.shape[::-1], Image.Resampling.BILINEAR)) > 0.5
-            scores["jaccard"].append(segmentation_scores(true, own.astype(np.uint8))["jaccard"])
+            scores["jaccard"].append(jaccard_index(true, own.astype(np.uint8)))
     costs = {"training_s": round(seconds, 2), "parameters": model.count_params()}
     return costs | {figure: scores[figure] for figure in trained_figures(arm)}
 

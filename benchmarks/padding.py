@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.fuzzy_step_time import seconds
 from dermaseg.data import Samples, fit_area, group_samples, read_image, read_mask, read_samples, split_samples
 from dermaseg.layers import CropLike, PadToStride
-from dermaseg.metrics import paired_bootstrap, segmentation_scores
+from dermaseg.metrics import jaccard_index, paired_bootstrap
 from dermaseg.models import build_unet
 from dermaseg.prediction import Predictor
 from dermaseg.presets import list_presets, load_preset
@@ -52,7 +52,7 @@ def cut(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def jaccards(network: keras.Model, samples: Samples, size: int) -> np.ndarray:
     """Return the Jaccard index of each photograph's outline, `(samples,)`."""
     predictor = Predictor(network, size=size)
-    return np.array([segmentation_scores(mask, predictor(image).mask)["jaccard"] for image, mask in cut(samples)])
+    return np.array([jaccard_index(mask, predictor(image).mask) for image, mask in cut(samples)])
 
 
 def time_both(size: int, batch: int, rounds: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from dermaseg.data import Augment, Samples, group_samples, read_image, read_mask, read_samples, split_samples
-from dermaseg.metrics import bootstrap_interval, paired_bootstrap, segmentation_scores
+from dermaseg.metrics import bootstrap_interval, jaccard_index, paired_bootstrap
 from dermaseg.prediction import Predictor
 from dermaseg.pretrained import DEFAULT_PRESET
 
@@ -53,7 +53,7 @@ def scores(predictor: Predictor, samples: Samples, change: Augment | float, seed
     found: dict[str, list[float]] = {"jaccard": [], "accuracy": []}
     for sample, (image, mask) in zip(samples, changed(samples, change, seed), strict=True):
         prediction = predictor(image)
-        found["jaccard"].append(segmentation_scores(mask, prediction.mask)["jaccard"])
+        found["jaccard"].append(jaccard_index(mask, prediction.mask))
         if prediction.classes and sample.label is not None:
             found["accuracy"].append(float(prediction.label == samples.class_names[sample.label]))
     return {name: np.array(values) for name, values in found.items() if values}

@@ -97,7 +97,8 @@ def fit_label_decisions(
 ) -> dict[str, Any]:
     """Choose temperature, thresholds, conformal sets and the level of doubt on a part that neither trained nor reports.
 
-    Warns when the probabilities name classes no better than always naming the commonest one.
+    Warns when the probabilities name classes no better than always naming the commonest one. Where they name all of them right,
+    the temperature is 1: such a part sets no bound to how sure one may be.
 
     Args:
         labels: `(samples,)`, integers.
@@ -123,7 +124,8 @@ def fit_label_decisions(
             f"naming the commonest class would ({scores['majority_share']:.1%}). {MAJORITY_ADVICE}",
             stacklevel=2,
         )
-    temperature = fit_temperature(labels, restored)
+    # Where every photograph is named right, ever surer probabilities are ever likelier: there is nothing to learn from.
+    temperature = fit_temperature(labels, restored) if scores["accuracy"] < 1 else 1.0
     # As prediction has them: the photograph that settles a threshold must reach it there too.
     calibrated = apply_temperature(restored, temperature).astype(np.float32)
     thresholds = {
@@ -155,7 +157,7 @@ def fit_mask_decisions(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[s
         Fields of `Decisions`; no level where all photographs are equally doubtful.
     """
     from dermaseg.masks import clean_mask
-    from dermaseg.metrics import segmentation_scores
+    from dermaseg.metrics import jaccard_index
     from dermaseg.uncertainty import expected_jaccard
 
     plain, tidy, doubts = [], [], []
@@ -163,9 +165,8 @@ def fit_mask_decisions(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[s
         doubts.append(1 - expected_jaccard(probabilities))
         for inside, probability in zip(true[..., 0] > 0, probabilities[..., 0], strict=True):
             found = probability > 0.5
-            plain.append(segmentation_scores(inside, found)["jaccard"])
-            cleaned = clean_mask(found, largest_component=True, fill_holes=True)
-            tidy.append(segmentation_scores(inside, cleaned)["jaccard"])
+            plain.append(jaccard_index(inside, found))
+            tidy.append(jaccard_index(inside, clean_mask(found, largest_component=True, fill_holes=True)))
     helps = float(np.mean(tidy)) > float(np.mean(plain))
     return {"tidy_masks": helps, "mask_rejection": _rejection(1 - np.array(tidy if helps else plain), np.concatenate(doubts))}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,8 +159,9 @@ def evaluate_run(
 
     Returns:
         The report, also written as `report.*` (own test part), `report-<part>.*` or `report-<data>.*` (`report-all-of-<data>.*`
-        where the data bear the name of a part): JSON, Markdown, a row a photograph as CSV, pictures, and one HTML page that
-        holds them all; of the own test part also `MODEL_CARD.md`.
+        where the data bear the name of a part, `report-<data>-2.*` where another folder of that name was scored before):
+        JSON, Markdown, one row per photograph as CSV, pictures, and one HTML page that holds them all; of the own test part
+        also `MODEL_CARD.md`.
     """
     from dermaseg.report_page import write_pictures_and_page
 
@@ -176,9 +179,10 @@ def evaluate_run(
         _warn_of_known_photographs(folder, samples)
     if tta != "none":
         title = f"{title}, mean over {tta}"
-    name = report_name(data, part=part, tta=tta)
+    name = report_name(folder, data, part=part, tta=tta)
     predictor = Predictor(folder.path, tta=tta)
     report = evaluate(predictor, samples, title=title, on_image=on_image)
+    report = replace(report, data=_place(data))
     report.save(folder.path, name=name)
     write_pictures_and_page(folder, predictor, samples, report, name=name)
     if name == "report":
@@ -186,13 +190,27 @@ def evaluate_run(
     return report
 
 
-def report_name(data: str | Path | Samples | None, *, part: str, tta: str) -> str:
-    """Name the files that `evaluate_run` writes, without their suffixes."""
+def report_name(run: RunFolder, data: str | Path | Samples | None, *, part: str, tta: str) -> str:
+    """Name the files that `evaluate_run` writes, or wrote last, without their suffixes.
+
+    Two folders of one last name do not replace each other's report.
+    """
     label = ("" if part == "test" else part) if data is None else _label(data)
     if data is not None and label in _PARTS:
         label = f"all-of-{label}"  # it shall not replace the part's own report
     name = f"report-{label}" if label else "report"
-    return name if tta == "none" else f"{name}-{tta}"
+    mean = "" if tta == "none" else f"-{tta}"
+    for number in itertools.count(1):
+        numbered = f"{name}{'' if number == 1 else f'-{number}'}{mean}"
+        file = run.path / f"{numbered}.json"
+        if not file.is_file() or read_json(file).get("data") == _place(data):
+            break
+    return numbered
+
+
+def _place(data: str | Path | Samples | None) -> str | None:
+    """Return what tells a folder from another of the same name; tables go by their source alone."""
+    return None if data is None or isinstance(data, Samples) else str(Path(data).resolve())
 
 
 def _label(data: str | Path | Samples) -> str:
@@ -306,4 +324,4 @@ def _subgroup(samples: Samples, attributes: Sequence[dict[str, Any]], index: int
         age = float(value)
     except ValueError:
         return ""
-    return "" if math.isnan(age) else f"{int(age) // 20 * 20:02d}-{int(age) // 20 * 20 + 19}"
+    return "" if not math.isfinite(age) else f"{int(age) // 20 * 20:02d}-{int(age) // 20 * 20 + 19}"

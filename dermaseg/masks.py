@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dermaseg.data.arrays import check_plane
+
 __all__ = ["clean_mask"]
 
 
@@ -11,18 +13,21 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
     """Tidy a mask: a photograph for these networks shows one lesion.
 
     Args:
-        mask: `(height, width)`, 0 or 1.
+        mask: `(height, width)` or `(height, width, 1)`, 0 or 1.
         largest_component: Keep the largest connected region (8 neighbours); of equals, the first from the top.
         fill_holes: Make lesion of skin that lesion surrounds.
 
     Returns:
-        A mask of the same shape, uint8.
+        A mask of the same height and width, uint8.
+
+    Raises:
+        ValueError: If it has another shape, or values other than 0 and 1.
 
     Examples:
         >>> clean_mask(np.array([[1, 0, 1], [0, 0, 1]]), largest_component=True).tolist()
         [[0, 0, 1], [0, 0, 1]]
     """
-    mask = np.asarray(mask, np.uint8)
+    mask = check_plane(mask).astype(np.uint8)
     if largest_component:
         from scipy.ndimage import label
 

@@ -14,7 +14,7 @@ from dermaseg.data import Samples, load_arrays, read_samples
 from dermaseg.data.geometry import canvas
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.metrics import segmentation_scores
+from dermaseg.metrics import jaccard_index
 
 __all__ = ["TOLERANCES", "Limits", "Probe", "calibration_photographs", "compare", "make_probes"]
 
@@ -192,4 +192,4 @@ def _is_mask(outputs: Mapping[str, np.ndarray]) -> bool:
 def _jaccard(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the Jaccard index of each pair of masks, `(batch,)`."""
     pairs = zip(one[..., 0], other[..., 0], strict=True)
-    return np.array([segmentation_scores(true, found)["jaccard"] for true, found in pairs])
+    return np.array([jaccard_index(true, found) for true, found in pairs])

@@ -74,6 +74,7 @@ class Report:
         rows: One dictionary a photograph: its id and its scores.
         groups: Independent groups (lesions) that were resampled for the intervals.
         diagnoses: Classes and probabilities, where the model names classes.
+        data: The folder that the photographs lie in, where they are none of the run's own.
     """
 
     title: str
@@ -82,11 +83,13 @@ class Report:
     rows: Sequence[Mapping[str, Any]] = field(repr=False)
     groups: int
     diagnoses: Diagnoses | None = None
+    data: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the rows, ready for JSON; a figure that is not defined is None."""
         content: dict[str, Any] = {
             "title": self.title,
+            **({} if self.data is None else {"data": self.data}),
             "images": len(self.rows),
             "groups": self.groups,
             "figures": {name: dataclasses.asdict(interval) for name, interval in self.figures.items()},

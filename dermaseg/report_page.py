@@ -11,7 +11,7 @@ from dermaseg.data.images import read_image, read_mask_at
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.html import Page, Tile
 from dermaseg.metrics import reliability
-from dermaseg.plots import confusion_matrix_plot, panel, reliability_diagram, roc_curves, save_figure
+from dermaseg.plots import cases, choose_cases, confusion_matrix_plot, reliability_diagram, roc_curves, save_figure
 from dermaseg.prediction import Predictor
 from dermaseg.report import Diagnoses, Report
 from dermaseg.runs import RunFolder, read_json
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["write_pictures_and_page"]
 
-CASES = 4
 DPI = 160  # sharp on screens of two dots a CSS pixel
 
 
@@ -36,9 +35,9 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
         name: Of the report's files.
     """
     pictures: dict[str, tuple[str, Figure]] = {}
-    cases = _cases(predictor, samples, report)
-    if cases is not None:
-        pictures[name] = ("Worst, middling and best outlines: predicted in yellow, true in blue.", cases)
+    outlines = _cases(predictor, samples, report)
+    if outlines is not None:
+        pictures[name] = ("Worst, middling and best outlines: predicted in yellow, true in blue.", outlines)
     if report.diagnoses is not None:
         for kind, (caption, figure) in _class_pictures(report.diagnoses, predictor).items():
             pictures[f"{name}-{kind}"] = (caption, figure)
@@ -89,19 +88,18 @@ def _cases(predictor: Predictor, samples: Samples, report: Report) -> Figure | N
     scored = [index for index, row in enumerate(report.rows) if "jaccard" in row]
     if not scored:
         return None
-    order = sorted(scored, key=lambda index: report.rows[index]["jaccard"])
-    middle = len(order) // 2
-    chosen = list(dict.fromkeys([*order[:CASES], *order[middle : middle + CASES], *order[-CASES:]]))
+    scores = [report.rows[index]["jaccard"] for index in scored]
+    chosen = [scored[position] for kind in choose_cases(scores).values() for position in kind]
     photographs = [read_image(samples[index].image) for index in chosen]
-    predictions = list(predictor.predict(photographs))
-    return panel(
+    return cases(
         photographs,
-        predicted=[prediction.mask for prediction in predictions],
+        predicted=[prediction.mask for prediction in predictor.predict(photographs)],
         true=[
             read_mask_at(samples[index].mask or Path(), photograph.shape[:2])
             for index, photograph in zip(chosen, photographs, strict=True)
         ],
-        titles=[f"{samples[index].id}\nJaccard {report.rows[index]['jaccard']:.2f}" for index in chosen],
+        scores=[report.rows[index]["jaccard"] for index in chosen],
+        names=[samples[index].id for index in chosen],
     )
 
 

@@ -273,3 +273,14 @@ def test_cards_are_taken_one_by_one():
     page = Page("a")
     page.cards(cards(), max_px=90)
     assert [picture(source)[1].size for source in Reader(page).values("src")] == [(30, 90)] * 3
+
+
+def test_a_photograph_that_was_taken_sideways_stands_upright():
+    photo = Image.fromarray(np.full((40, 60, 3), 200, "uint8"))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # turn by a quarter to see it
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", exif=exif)
+    page = Page("a")
+    page.figure(Image.open(buffer), alt="photo")
+    assert picture(Reader(page).values("src")[0])[1].size == (40, 60)

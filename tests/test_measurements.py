@@ -13,6 +13,7 @@ from scipy import integrate
 from skimage.color import rgb2lab
 from skimage.measure import regionprops
 
+from dermaseg.data.images import resize_mask
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.measurements import (
     DERMOSCOPIC_COLOURS,
@@ -354,3 +355,9 @@ def test_a_large_picture_has_the_colours_of_a_small_one():
         assert large.colour_spread == pytest.approx(small.colour_spread, abs=0.5)
         assert large.skin_tone_deg == pytest.approx(small.skin_tone_deg, abs=1)
         assert large.colours == small.colours
+
+
+def test_a_large_lesion_folds_as_a_small_one():
+    rows, columns = np.mgrid[-600:600, -800:800]
+    lesion = np.hypot(columns / 1.4, rows) < 500 + 40 * np.sin(3 * np.arctan2(rows, columns))
+    assert asymmetry(lesion) == pytest.approx(asymmetry(resize_mask(lesion, (600, 800))), abs=0.01)

@@ -211,12 +211,24 @@ def test_each_figure_has_its_axis_and_a_loss_that_falls_far_a_logarithmic_one():
     assert "0.1" in labels  # not 10^-1
 
 
+@pytest.mark.parametrize(
+    ("monitor", "values", "title"),
+    [
+        ("val_loss", [0.9, 0.4, 0.8], "best: 0.400 in epoch 2"),
+        ("val_jaccard", [float("nan"), 0.6, 0.7], "best: 0.700 in epoch 3"),
+    ],
+)
+def test_the_best_epoch_has_the_lowest_loss_and_is_finite(monitor, values, title):
+    figure = training_curves([{"epoch": epoch, monitor: value} for epoch, value in enumerate(values, 1)], monitor=monitor)
+    assert figure.axes[0].get_title() == title
+
+
 def test_curves_name_what_is_wrong():
     with pytest.raises(ValueError, match="no epoch to draw"):
         training_curves([])
     with pytest.raises(ValueError, match="must have an 'epoch'"):
         training_curves([{"loss": 1}])
-    with pytest.raises(ValueError, match="monitor must name a figure of the history, got 'val_dice'"):
+    with pytest.raises(ValueError, match="monitor must name a figure of the history with a finite value, got 'val_dice'"):
         training_curves([{"epoch": 1, "loss": 1}], monitor="val_dice")
 
 
@@ -300,6 +312,18 @@ def test_names_of_any_length_find_room(names, marked):
     assert fits(figure)
     groups = {"site": {name: Interval(0.88, 0.86, 0.9, 0.95, 1210, 180) for name in names}}
     assert fits(forest_plot(groups, overall=Interval(0.89, 0.87, 0.91, 0.95, 1221, 188)))
+
+
+def test_a_name_that_begins_with_an_underscore_stands_in_the_legend():
+    probabilities = np.eye(3)[[0, 1, 2, 1]]
+    figures = [
+        roc_curves([0, 1, 2, 1], probabilities, ["_a", "b", "c"]),
+        reliability_diagram({"_a": reliability([1], [0.5])}),
+        risk_coverage_plot({"_a": risk_coverage_curve([0, 1], [1, 2])}),
+    ]
+    for figure in figures:
+        legend = figure.legends[0] if figure.legends else figure.axes[0].get_legend()
+        assert "_a" in legend.get_texts()[0].get_text()
 
 
 def test_roc_curves_name_what_is_wrong():

@@ -263,3 +263,20 @@ def test_masks_are_tidied_as_asked_or_as_the_model_has_decided(asked, decided):
     tidy = decided if asked is None else asked
     assert (mask[2, 2], mask[15, 15]) == ((0, 1) if tidy else (1, 0))
     assert mask[8:24, 8:24].sum() >= 255
+
+
+def test_masks_are_tidied_whatever_their_type_and_probabilities_are_not():
+    mask = np.zeros((6, 6, 1))
+    mask[1:4, 1:4], mask[5, 5] = 1, 1
+    assert clean_mask(mask, largest_component=True).sum() == 9
+    with pytest.raises(ValueError, match=r"Cut it at 0\.5"):
+        clean_mask(np.array([[0.9, 0.2], [0.8, 0.7]]), largest_component=True)
+
+
+def test_names_must_be_as_many_as_the_models_classes():
+    from dermaseg.models import build_cnn
+
+    predictor = Predictor(build_cnn(num_classes=3, filters=(8, 16)), size=32)
+    predictor.class_names = ("a", "b")
+    with pytest.raises(ValueError, match="gives 3 classes, and class_names has 2: a, b"):
+        predictor(np.zeros((32, 32, 3), np.uint8))

@@ -335,6 +335,15 @@ def test_a_model_no_better_than_the_majority_says_so():
         fit_label_decisions(labels, np.tile([0.6, 0.4], (10, 1)), ("benign", "malignant"))
 
 
+def test_a_part_that_is_all_right_makes_no_probability_surer():
+    labels = np.arange(40) % 2
+    sure = np.linspace(0.55, 0.9, 40)
+    probabilities = np.where(np.eye(2, dtype=bool)[labels], sure[:, None], 1 - sure[:, None])
+    decisions = Decisions(**fit_label_decisions(labels, probabilities, ("benign", "malignant")))
+    np.testing.assert_allclose(decisions.calibrate(probabilities), probabilities, rtol=1e-6)
+    assert 0.5 < decisions.thresholds["malignant"] < 1
+
+
 @pytest.fixture(scope="module")
 def uneven(samples):
     """Of class k the first 2 + k photographs."""

@@ -174,10 +174,16 @@ def test_networks_that_know_the_photographs_are_told_of_however_they_are_named(f
     assert runs.read_json(run.settings)["start"] == str(finished.path)
 
 
-def test_other_data_that_bear_a_parts_name_do_not_replace_its_report():
-    assert report_name("elsewhere/validation", part="test", tta="none") == "report-all-of-validation"
-    assert report_name(None, part="validation", tta="none") == "report-validation"
-    assert report_name("elsewhere/isic", part="test", tta="flips") == "report-isic-flips"
+def test_other_data_that_bear_a_parts_name_or_anothers_do_not_replace_its_report(tmp_path):
+    run, one, other = runs.RunFolder(tmp_path), "clinic-1/isic", "clinic-2/isic"
+    assert report_name(run, "elsewhere/validation", part="test", tta="none") == "report-all-of-validation"
+    assert report_name(run, None, part="validation", tta="none") == "report-validation"
+    runs.write_json(tmp_path / "report-validation.json", {})
+    assert report_name(run, None, part="validation", tta="none") == "report-validation"
+    assert report_name(run, one, part="test", tta="flips") == "report-isic-flips"
+    runs.write_json(tmp_path / "report-isic-flips.json", {"data": str(Path(one).resolve())})
+    assert report_name(run, one, part="test", tta="flips") == "report-isic-flips"
+    assert report_name(run, other, part="test", tta="flips") == "report-isic-2-flips"
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ from benchmarks.fuzzy_comparison.stages import draw_some, masks_of
 from dermaseg.data import Samples, Split, group_samples, make_dataset, read_mask, read_samples
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.layers import FuzzySkipGate
-from dermaseg.metrics import paired_bootstrap, segmentation_scores
+from dermaseg.metrics import jaccard_index, paired_bootstrap
 from dermaseg.runs import read_json, write_atomically, write_csv
 
 __all__ = ["GateReading", "constant_theta", "main", "read_gates"]
@@ -179,7 +179,7 @@ def _jaccards(model: keras.Model, samples: Samples, size: int) -> np.ndarray:
     for sample, probability in zip(samples, masks_of(model, samples, size), strict=True):
         if sample.mask is None:
             raise DataError(f"{sample.id}: the photograph has no mask. Keep samples.with_masks().")
-        values.append(segmentation_scores(read_mask(sample.mask), probability > 0.5)["jaccard"])
+        values.append(jaccard_index(read_mask(sample.mask), probability > 0.5))
     return np.array(values)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from dermaseg.artefacts.corners import DARK_CORNER_THRESHOLD, dark_corner_score
 from dermaseg.artefacts.hair import HAIR_THRESHOLD, hair_pixels, hair_share
 from dermaseg.artefacts.ruler import RULER_THRESHOLD, ruler_score
+from dermaseg.artefacts.scale import reduced
 from dermaseg.artefacts.skin import bare_skin, skin_colour, skin_tone_group, tone
 from dermaseg.data.arrays import check_image_and_mask
 
@@ -15,6 +16,9 @@ __all__ = ["image_attributes"]
 
 def image_attributes(image: np.ndarray, mask: np.ndarray | None = None) -> dict[str, str | float]:
     """Name the groups that a photograph belongs to, with the scores behind them.
+
+    A photograph larger than a square of `dermaseg.measurements.COLOUR_SIDE_PX` is looked at on a reduced copy: at full size
+    its grain would be as coarse as the hairs that are looked for.
 
     Args:
         image: RGB, `(height, width, 3)`, 0 to 255, uint8 or float.
@@ -33,7 +37,7 @@ def image_attributes(image: np.ndarray, mask: np.ndarray | None = None) -> dict[
         >>> found["tone"], found["hair"], found["ruler"], found["dark_corners"]
         ('very light', 'no', 'no', 'no')
     """
-    image, inside = check_image_and_mask(image, mask)
+    image, inside = reduced(*check_image_and_mask(image, mask))
     hair = hair_pixels(image)
     angle = tone(skin_colour(image, bare_skin(image, inside, hair)))
     scores = {

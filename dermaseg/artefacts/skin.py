@@ -27,15 +27,16 @@ SKIN_TONES: Mapping[str, float] = {
 
 MIN_SKIN_SHARE = 0.01  # of the picture, for a tone: fewer pixels are a rim of something else
 _GLARE = 250  # grey levels, in all three channels
+_LEAST_YELLOW = 3.0  # b of CIE Lab. With less, atan((L - 50) / b) tells the brightness of the picture, not the tone of the skin
 
 
 def skin_tone_angle(image: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Measure the individual typology angle of the skin, ITA = atan((L - 50) / b) 180 / pi.
 
     L and b are medians over `skin_pixels`. The angle was defined for colorimeters. From photographs it is approximate: each
-    degree of exposure and white balance goes into it. A bluish lamp can bring b to 0 and below, which skin under white light
-    does not have; the formula would then turn light skin into dark. The angle stays at 90 (L > 50) or -90 degrees there,
-    and `skin_tone_group` calls it unknown.
+    degree of exposure and white balance goes into it. A bluish lamp, or a picture without colour, brings b near 0 and below,
+    which skin under white light does not have; the formula would then tell bright from dim and, below 0, turn light skin into
+    dark. Where b is less than 3 the angle is 90 (L > 50) or -90 degrees, and `skin_tone_group` calls it unknown.
 
     Args:
         image: RGB, `(height, width, 3)`, 0 to 255.
@@ -56,7 +57,7 @@ def skin_tone_angle(image: np.ndarray, mask: np.ndarray | None = None) -> float:
         A. Chardon, I. Cretois, C. Hourseau, "Skin colour typology and suntanning pathways", International Journal of Cosmetic
         Science 13(4), 1991. N. M. Kinyanjui et al., "Fairness of classifiers across skin tones in dermatology", MICCAI 2020,
         for the angle of the skin around a lesion. M. Benčević, R. Šojo, I. Galić, "Skin color measurement from dermatoscopic
-        images: an evaluation on a synthetic dataset", arXiv:2504.04494, 2025, for medians. Deviation: the limits for b <= 0.
+        images: an evaluation on a synthetic dataset", arXiv:2504.04494, 2025, for medians. Deviation: the limits for b below 3.
     """
     image = check_image(image)
     return tone(skin_colour(image, skin_pixels(image, mask)))
@@ -117,4 +118,6 @@ def skin_colour(image: np.ndarray, skin: np.ndarray) -> np.ndarray:
 def tone(colour: np.ndarray) -> float:
     """Do what `skin_tone_angle` does with the skin's colour."""
     lightness, _, yellow = colour
-    return math.degrees(math.atan2(lightness - 50, max(yellow, 0.0))) if not math.isnan(lightness) else math.nan
+    if math.isnan(lightness):
+        return math.nan
+    return math.degrees(math.atan2(lightness - 50, yellow if yellow >= _LEAST_YELLOW else 0.0))

@@ -98,7 +98,7 @@ def evaluate(options: argparse.Namespace) -> None:
             f"{options.run} is a preset, not a run folder: it has no test part of yours. Score it on your data in Python, with "
             f"dermaseg.evaluate(dermaseg.Predictor({str(options.run)!r}), dermaseg.data.read_samples('DIR'))."
         )
-    RunFolder.open(options.run)
+    run = RunFolder.open(options.run)
     if options.data is not None:
         scan(options.data)
     load_backend_quietly()
@@ -111,7 +111,7 @@ def evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         _print_report(report)
-    written = report_name(options.data, part=options.part, tta=options.tta)
+    written = report_name(run, options.data, part=options.part, tta=options.tta)
     say(f"Look at {options.run / written}.html.")
 
 

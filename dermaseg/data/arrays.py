@@ -11,7 +11,7 @@ def check_image(image: np.ndarray) -> np.ndarray:
     """Return an image as uint8.
 
     Raises:
-        ValueError: If it is no RGB image of 0 to 255.
+        ValueError: If it is no RGB image of 0 to 255, or one that was scaled to 1.
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
@@ -20,6 +20,8 @@ def check_image(image: np.ndarray) -> np.ndarray:
         return image
     if image.dtype.kind not in "iuf" or not (image.min() >= 0 and image.max() <= 255):  # a NaN fails both comparisons
         raise ValueError(f"image must hold numbers from 0 to 255, got {image.dtype} from {image.min()} to {image.max()}.")
+    if image.dtype.kind == "f" and image.max() <= 1 and (image % 1).any():
+        raise ValueError("image holds fractions from 0 to 1, and 0 to 255 is needed: multiply it by 255.")
     return np.rint(image).astype(np.uint8)
 
 

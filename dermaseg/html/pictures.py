@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dermaseg.html.elements import escape, optional
 
@@ -67,6 +67,7 @@ def _encode(picture: Picture, max_px: int | None) -> tuple[str, int, int, bool]:
                 f"got shape {picture.shape}, {picture.dtype}."
             )
         picture = Image.fromarray(picture)
+    picture = ImageOps.exif_transpose(picture)  # upright, as every viewer shows it
     grey = picture.mode in ("1", "L")
     # Converted and copied pixel by pixel, so that what a camera wrote beside them (place, time, owner) stays behind.
     plain = Image.fromarray(np.asarray(picture.convert("L" if grey else "RGB")))

@@ -11,19 +11,13 @@ import numpy as np
 
 from dermaseg.artefacts.hair import hair_pixels
 from dermaseg.artefacts.lab import lab_pixels
+from dermaseg.artefacts.scale import COLOUR_SIDE_PX, reduced
 from dermaseg.artefacts.skin import bare_skin, skin_colour, skin_tone_group, tone
 from dermaseg.data.arrays import check_image, check_mask
-from dermaseg.data.geometry import fit_area
-from dermaseg.data.images import resize_image, resize_mask
 from dermaseg.measurements.colour import COLOUR_SHARE, DERMOSCOPIC_COLOURS, pixel_shares, pixel_spread, white_from, without_hair
 from dermaseg.measurements.shape import asymmetry, compactness, fractal_dimension, greatest_diameter, lesion_box, solidity
 
 __all__ = ["COLOUR_SIDE_PX", "LesionMeasurements", "measure_lesion"]
-
-COLOUR_SIDE_PX = 520
-"""`measure_lesion` looks for hairs, colours and skin tone on a copy with at most the area of a square of this side.
-
-It is that of 600 by 450 pixels, the size of HAM10000's photographs. Larger ones hold more noise, not more colours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +101,7 @@ def measure_lesion(image: np.ndarray, mask: np.ndarray, *, mm_per_px: float | No
     lesion = lesion_box(inside)
     area, diameter = int(lesion.sum()), greatest_diameter(lesion)
     major, minor = asymmetry(lesion)
-    if inside.size > COLOUR_SIDE_PX**2:
-        canvas = fit_area(inside.shape, COLOUR_SIDE_PX)
-        image, inside = resize_image(image, canvas), resize_mask(inside, canvas).astype(bool)
+    image, inside = reduced(image, inside)
     hair = hair_pixels(image)
     around = skin_colour(image, bare_skin(image, inside, hair))
     pixels = lab_pixels(image, without_hair(inside, hair))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dermaseg.data.arrays import check_plane
+from dermaseg.data.geometry import fit_area
+from dermaseg.data.images import resize_mask
 
 if TYPE_CHECKING:
     from scipy.spatial import ConvexHull
@@ -17,13 +19,16 @@ __all__ = ["MIN_SHAPE_AREA_PX", "asymmetry", "compactness", "fractal_dimension",
 MIN_SHAPE_AREA_PX = 64
 """Below this many pixels a lesion's outline is more staircase than shape: asymmetry and border measures are NaN."""
 
+_FOLDED_PX = 1000  # side of the square whose area a lesion's box has at most when it is folded: more pixels tell nothing more
+
 
 def asymmetry(mask: np.ndarray) -> tuple[float, float]:
     """Fold a lesion along its principal axes and tell what does not match.
 
     For the mirror image A' of a lesion A on an axis through its centroid, |A - A'| / |A|: 0 where both halves match, 1 where
     none does. The axes are those of the inertia tensor; where it has no long axis (disc, square), rows and columns serve. A
-    nearly round lesion has no stable axis, so its two values may trade places from one picture to the next.
+    nearly round lesion has no stable axis, so its two values may trade places from one picture to the next. A lesion whose box
+    is larger than a square of 1,000 pixels is folded at that size.
 
     Args:
         mask: 0 and 1, or bool, `(height, width)` or `(height, width, 1)`.
@@ -44,7 +49,10 @@ def asymmetry(mask: np.ndarray) -> tuple[float, float]:
     """
     from scipy import ndimage
 
-    inside = np.pad(lesion_box(mask), 1)  # mirror images on the very edge must not fall off by their last digit
+    lesion = lesion_box(mask)
+    if lesion.size > _FOLDED_PX**2:
+        lesion = resize_mask(lesion, fit_area(lesion.shape, _FOLDED_PX)).astype(bool)
+    inside = np.pad(lesion, 1)  # mirror images on the very edge must not fall off by their last digit
     rows, columns = np.nonzero(inside)
     if len(rows) < MIN_SHAPE_AREA_PX:
         return math.nan, math.nan
@@ -148,10 +156,9 @@ def fractal_dimension(mask: np.ndarray) -> float:
     sides = [2**k for k in range(1, 31) if 2**k <= max(outline.shape) / 4]
     if len(sides) < 3:
         return math.nan
-    counts = []
-    for side in sides:
-        corners = (outline, outline[::-1], outline[:, ::-1], outline[::-1, ::-1])
-        counts.append(sum(_boxes(corner, side) for corner in corners) / 4)
+    rows, columns = np.nonzero(outline)
+    corners = [(y, x) for y in (rows, len(outline) - 1 - rows) for x in (columns, outline.shape[1] - 1 - columns)]
+    counts = [np.mean([_boxes(y // side, x // side) for y, x in corners]) for side in sides]
     return float(-np.polyfit(np.log(sides), np.log(counts), 1)[0])
 
 
@@ -197,7 +204,6 @@ def _hull(lesion: np.ndarray) -> ConvexHull:
     return ConvexHull(np.concatenate([ends + side for side in ((0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5))]))
 
 
-def _boxes(outline: np.ndarray, side: int) -> int:
-    """Count the boxes of a grid from the first pixel on that hold a pixel of the outline."""
-    starts = [np.arange(0, length, side) for length in outline.shape]
-    return int(np.logical_or.reduceat(np.logical_or.reduceat(outline, starts[0], axis=0), starts[1], axis=1).sum())
+def _boxes(rows: np.ndarray, columns: np.ndarray) -> int:
+    """Count the boxes in which points lie, by each point's row and column of boxes."""
+    return len(np.unique(rows * (int(columns.max()) + 1) + columns))

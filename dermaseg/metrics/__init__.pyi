@@ -22,6 +22,7 @@ from .classification import macro_auc as macro_auc
 from .classification import roc_curve as roc_curve
 from .classification import sensitivity_at_specificity as sensitivity_at_specificity
 from .classification import specificity_at_sensitivity as specificity_at_sensitivity
+from .masks import jaccard_index as jaccard_index
 from .masks import segmentation_scores as segmentation_scores
 from .segmentation import DiceScore as DiceScore
 from .segmentation import JaccardIndex as JaccardIndex

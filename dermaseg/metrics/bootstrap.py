@@ -60,7 +60,8 @@ def bootstrap_interval(
         The mean over the values, and the interval of the resampled means.
 
     Raises:
-        ValueError: If there are no values, some are not finite, shapes differ, or `level` or `resamples` is outside its range.
+        ValueError: If there are no values, some are not finite, a group is missing (None or NaN), shapes differ, or `level` or
+            `resamples` is outside its range.
 
     Examples:
         >>> interval = bootstrap_interval(np.arange(100.0))
@@ -178,6 +179,11 @@ def _groups(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, 
     groups = np.asarray(groups)
     if groups.shape != values.shape:
         raise ValueError(f"groups must have the shape of values, got {groups.shape} and {values.shape}.")
+    missing = sum(group is None or group != group for group in groups.tolist())  # NaN alone differs from itself
+    if missing:
+        raise ValueError(
+            f"groups lacks {missing} of {len(groups)} values: give each photograph of an unknown lesion a group of its own."
+        )
     names, index = np.unique(groups, return_inverse=True)
     return index, len(names)
 

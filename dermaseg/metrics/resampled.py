@@ -1,4 +1,8 @@
-"""Figures of the classes for all resamples of a bootstrap at once, from how often each photograph was drawn."""
+"""Figures of the classes for all resamples of a bootstrap at once, from how often each photograph was drawn.
+
+A figure stays the same statistic in every resample: it is over the classes that the whole part holds, and has no value where
+one of them was not drawn.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, We
         probabilities: `(samples, classes)`, rows that sum to 1.
 
     Returns:
-        `majority_share`, `balanced_accuracy`, `macro_auc`, `calibration_error`.
+        `majority_share`, `balanced_accuracy`, `macro_auc`, `calibration_error`. In a resample, the share is of the class that
+        is the commonest of all the samples, and the error adds up the bins' gaps with the signs that they have over all.
 
     Raises:
         ValueError: As for `balanced_accuracy`: a network that has diverged has no figures.
@@ -32,20 +37,24 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, We
     own = (labels[:, None] == np.arange(probabilities.shape[1])).astype(float)
     named, most = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = (named == labels).astype(float)
-    bins = (bin_of(most)[:, None] == np.unique(bin_of(most))).astype(float)
+    counts, gaps = own.sum(axis=0), np.bincount(bin_of(most), weights=right - most)
+    present, commonest = np.flatnonzero(counts), own[:, counts.argmax()]
+    apart = [index for index in present if counts[index] < len(labels)]  # classes with an ROC curve
+    # The absolute value of each resample's own gaps would count chance twice, and lie above the figure itself.
+    signed = np.sign(gaps)[bin_of(most)] * (right - most)
 
     def majority_share(weights: np.ndarray) -> np.ndarray:
-        counts = weights @ own
-        return counts.max(axis=1) / counts.sum(axis=1)
+        return weights @ commonest / weights.sum(axis=1)
 
     def balanced_accuracy(weights: np.ndarray) -> np.ndarray:
-        return _mean_of_known(_ratio(weights @ (own * right[:, None]), weights @ own))
+        return _ratio(weights @ (own * right[:, None]), weights @ own)[:, present].mean(axis=1)
 
     def macro_auc(weights: np.ndarray) -> np.ndarray:
-        return _mean_of_known(np.stack([_auc(weights, *column) for column in zip(own.T, probabilities.T, strict=True)], axis=1))
+        areas = [_auc(weights, own[:, index], probabilities[:, index]) for index in apart]
+        return np.mean(areas, axis=0) if areas else np.full(len(weights), np.nan)
 
     def calibration_error(weights: np.ndarray) -> np.ndarray:
-        return np.abs(weights @ (bins * (right - most)[:, None])).sum(axis=1) / weights.sum(axis=1)
+        return weights @ signed / weights.sum(axis=1)
 
     return {
         "majority_share": majority_share,
@@ -103,8 +112,3 @@ def _share_beyond(weights: np.ndarray, scores: np.ndarray, kept: np.ndarray, rat
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-
-
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return _ratio(np.where(known, values, 0).sum(axis=1), known.sum(axis=1).astype(float))

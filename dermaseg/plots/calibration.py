@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermaseg.plots.style import FEW, GREY, line_looks, new_figure
+from dermaseg.plots.style import FEW, GREY, legend_name, line_looks, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def _draw_reliability(axis: Any, curve: Reliability, name: str, look: Mapping[st
     error = f"calibration error {curve.calibration_error:.3f}"
     known = curve.count > 0
     x, y, few = curve.probability[known], curve.frequency[known], curve.count[known] < FEW
-    axis.plot(x, y, label=f"{name}: {error}" if name else error, linewidth=1.4, marker="o", markersize=5, **look)
+    axis.plot(x, y, label=f"{legend_name(name)}: {error}" if name else error, linewidth=1.4, marker="o", markersize=5, **look)
     axis.plot(x[few], y[few], "o", color="white", markersize=3, label="_few", zorder=3)
 
 
@@ -102,7 +102,13 @@ def risk_coverage_plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, r
                 raise ValueError(
                     f"curves[{name!r}] must be (coverage, risk) of one length, got {coverage.shape}, {risks.shape}."
                 )
-            axis.plot(100 * coverage[FEW - 1 :], risks[FEW - 1 :], label=f"{name}: {risks.mean():.3f}", linewidth=1.6, **look)
+            axis.plot(
+                100 * coverage[FEW - 1 :],
+                risks[FEW - 1 :],
+                label=f"{legend_name(name)}: {risks.mean():.3f}",
+                linewidth=1.6,
+                **look,
+            )
             axis.plot(100 * coverage[:FEW], risks[:FEW], label="_few", linewidth=0.6, alpha=0.6, **look)
             axis.plot(100 * coverage[-1], risks[-1], "o", color=look["color"], markersize=4, label="_all", clip_on=False)
             # The first few answers can be anything: they shall not set the scale.

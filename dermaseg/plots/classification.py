@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dermaseg.plots.style import FEW, GREY, line_looks, new_figure, shorten
+from dermaseg.plots.style import FEW, GREY, legend_name, line_looks, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,7 +140,7 @@ def _draw_roc(
 ) -> None:
     from dermaseg.metrics import roc_curve
 
-    name, count = shorten(name, _LEGEND_WIDTH), int(positive.sum())
+    name, count = legend_name(shorten(name, _LEGEND_WIDTH)), int(positive.sum())
     if count in (0, len(positive)):
         axis.plot([], [], label=f"{name}  not defined (n = {count:,})", **look)
         return

@@ -15,7 +15,7 @@ from dermaseg.runs import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "FEW", "GREY", "SMALL", "disclaimer", "line_looks", "new_figure", "save_figure", "shorten"]
+__all__ = ["COLOURS", "FEW", "GREY", "SMALL", "disclaimer", "legend_name", "line_looks", "new_figure", "save_figure", "shorten"]
 
 # Okabe and Ito, 2008: told apart with any colour vision.
 COLOURS: Mapping[str, str] = {
@@ -82,6 +82,11 @@ def line_looks(count: int) -> list[dict[str, Any]]:
         {"color": COLOURS[_ON_PAPER[index % len(_ON_PAPER)]], "linestyle": _DASHES[index // len(_ON_PAPER) % len(_DASHES)]}
         for index in range(count)
     ]
+
+
+def legend_name(text: str) -> str:
+    """Return a name as a legend shows it: Matplotlib leaves out what begins with an underscore."""
+    return f"\N{WORD JOINER}{text}" if text.startswith("_") else text
 
 
 def shorten(text: str, length: int) -> str:

@@ -28,10 +28,11 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, monitor: str | None
 
     Args:
         history: One row an epoch, as `history.csv` holds them; empty cells are skipped.
-        monitor: The figure that chose the best epoch (highest, earliest of equals); its epoch is marked.
+        monitor: The figure that chose the best epoch; its epoch is marked: the highest value, the lowest where the figure is a
+            loss, and the earliest of equals.
 
     Raises:
-        ValueError: If the history is empty, a row has no epoch, or no row holds the figure to monitor.
+        ValueError: If the history is empty, a row has no epoch, or no row holds a finite value of the figure to monitor.
 
     Examples:
         >>> rows = [{"epoch": 1, "loss": 0.9, "val_loss": ""}, {"epoch": 2, "loss": 0.5, "val_loss": 0.6}]
@@ -92,7 +93,8 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
 
 
 def _best(history: Sequence[Mapping[str, Any]], monitor: str) -> tuple[float, float]:
-    points = _points(history, monitor)
+    points = [point for point in _points(history, monitor) if math.isfinite(point[1])]
     if not points:
-        raise ValueError(f"monitor must name a figure of the history, got {monitor!r}.")
-    return max(points, key=lambda point: point[1])
+        raise ValueError(f"monitor must name a figure of the history with a finite value, got {monitor!r}.")
+    choose = min if monitor.endswith("loss") else max
+    return choose(points, key=lambda point: point[1])

@@ -220,6 +220,11 @@ class Predictor:
     def _classes(self, probabilities: np.ndarray) -> list[dict[str, float]]:
         probabilities = class_probabilities(probabilities)
         names = self.class_names or tuple(f"class_{index}" for index in range(probabilities.shape[1]))
+        if len(names) != probabilities.shape[1]:
+            raise ValueError(
+                f"the model gives {probabilities.shape[1]} classes, and class_names has {len(names)}: {', '.join(names)}. "
+                "Set the names of the model's own classes, in the order of its outputs."
+            )
         calibrated = self.decisions.calibrate(probabilities)
         return [dict(zip(names, row.tolist(), strict=True)) for row in calibrated]
 

@@ -8,9 +8,11 @@ from dermaseg.metrics import (
     balanced_accuracy,
     bootstrap_interval,
     bootstrap_statistic,
+    classification_scores,
     expected_calibration_error,
     macro_auc,
     paired_bootstrap,
+    reliability,
     sensitivity_at_specificity,
     specificity_at_sensitivity,
 )
@@ -115,11 +117,21 @@ def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed,
 
         return one
 
+    def of_all_classes(figure):
+        present = set(labels.tolist())
+        return lambda chosen: (
+            figure(labels[chosen], probabilities[chosen]) if set(labels[chosen].tolist()) == present else np.nan
+        )
+
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    curve = reliability(right, sure)
+    sign = np.sign(curve.outcome_sum - curve.probability_sum)[np.minimum((sure * 15).astype(int), 14)]
+    commonest = np.bincount(labels).argmax()
     by_one = {
-        "majority_share": lambda chosen: np.bincount(labels[chosen]).max() / len(chosen),
-        "balanced_accuracy": lambda chosen: balanced_accuracy(labels[chosen], probabilities[chosen]),
-        "macro_auc": lambda chosen: macro_auc(labels[chosen], probabilities[chosen]),
-        "calibration_error": lambda chosen: expected_calibration_error(labels[chosen], probabilities[chosen]),
+        "majority_share": lambda chosen: np.mean(labels[chosen] == commonest),
+        "balanced_accuracy": of_all_classes(balanced_accuracy),
+        "macro_auc": of_all_classes(macro_auc),
+        "calibration_error": lambda chosen: np.mean(sign[chosen] * (right[chosen] - sure[chosen])),
         "alarm_sensitivity": both_sides(sensitivity_at_specificity, specificity=0.9),
         "alarm_specificity": both_sides(specificity_at_sensitivity, sensitivity=0.9),
     }
@@ -132,6 +144,40 @@ def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed,
         drawn = np.random.default_rng(seed).multinomial(12, np.ones(60) / 60, 50)  # 12 photographs: classes are missing
         resampled = [float(figure(np.repeat(np.arange(60), times))) for times in drawn]
         np.testing.assert_allclose(at_once[name](drawn.astype(float)), resampled, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize(("seed", "count", "classes"), [(0, 60, 3), (1, 200, 7), (2, 1000, 7), (3, 70, 7)])
+def test_a_figure_lies_within_its_interval_and_is_the_one_that_is_reported(seed, count, classes):
+    labels, probabilities, groups = class_data(seed, count=count, classes=classes)
+    expected = {
+        **classification_scores(labels, probabilities),
+        "calibration_error": expected_calibration_error(labels, probabilities),
+    }
+    for name, figure in class_figures(labels, probabilities).items():
+        interval = bootstrap_statistic(figure, count, weighted=True, groups=groups, resamples=300)
+        assert interval.value == pytest.approx(expected[name], abs=1e-9), name
+        assert interval.low <= interval.value <= interval.high, name
+
+
+def test_as_many_of_each_class_have_a_majority_share_within_its_interval():
+    labels = np.repeat(np.arange(7), 10)
+    figure = class_figures(labels, np.eye(7)[labels])["majority_share"]
+    interval = bootstrap_statistic(figure, 70, weighted=True)
+    assert interval.low < interval.value < interval.high
+
+
+def test_a_class_that_was_not_drawn_leaves_no_better_mean_behind():
+    labels = np.array([0] * 40 + [1] * 38 + [2] * 2)
+    probabilities = np.eye(3)[np.where(labels == 2, 0, labels)]  # both of the rare class are missed
+    figure = class_figures(labels, probabilities)["balanced_accuracy"]
+    interval = bootstrap_statistic(figure, 80, weighted=True)
+    assert (interval.low, interval.value, interval.high) == pytest.approx((2 / 3,) * 3)
+
+
+@pytest.mark.parametrize("unknown", [np.array([1.0, np.nan, np.nan]), np.array(["a", "b", None], object)])
+def test_photographs_of_unknown_lesions_are_not_one_lesion(unknown):
+    with pytest.raises(ValueError, match="a group of its own"):
+        bootstrap_interval(np.arange(3.0), groups=unknown)
 
 
 def test_a_network_that_has_diverged_has_no_figures():

@@ -199,3 +199,9 @@ def test_streaming_in_a_compiled_model_and_from_its_config():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint64"])
+def test_labels_of_any_integer_type_count_alike(dtype):
+    labels = np.tile(np.arange(20), 3).astype(dtype)
+    assert balanced_accuracy(labels, np.eye(20)[labels.astype(int)]) == 1.0

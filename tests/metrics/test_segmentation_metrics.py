@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from isic_challenge_scoring.confusion import create_binary_confusion_matrix
 from isic_challenge_scoring.metrics import (
     binary_accuracy,
@@ -162,3 +163,18 @@ def test_keras_watches_it_under_xla():
 def test_wrong_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_is_no_mask_is_refused():
+    mask = np.eye(4)
+    for wrong in (0.6 * mask, np.full((4, 4), np.nan), 255 * mask):
+        with pytest.raises(ValueError, match="0 and 1 only"):
+            metrics.segmentation_scores(mask, wrong)
+        with pytest.raises(ValueError, match="0 and 1 only"):
+            metrics.jaccard_index(wrong, mask)
+
+
+@settings(deadline=None, max_examples=30)
+@given(hnp.arrays(bool, (5, 7)), hnp.arrays(bool, (5, 7)))
+def test_the_jaccard_index_alone_is_that_of_all_scores(true, pred):
+    assert metrics.jaccard_index(true, pred) == metrics.segmentation_scores(true, pred)["jaccard"]
