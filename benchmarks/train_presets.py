@@ -3,6 +3,7 @@
     python -m benchmarks.train_presets all --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets hybrid --ham10000 DIR --isic2018 DIR --output FOLDER
     python -m benchmarks.train_presets all --packed packed.zip --output FOLDER      # a file of benchmarks/pack.py
+    python -m benchmarks.train_presets score --ham10000 DIR --isic2018 DIR          # the cards' figures of what is packaged
 
 `unet` learns masks from HAM10000; ISIC 2018 Task 1 is scored whole. `hybrid` learns masks and diagnoses from HAM10000 and masks
 from ISIC 2018 at once, in the stages of `STAGES`: from the network of `unet`, whose training part is the same, at 128 pixels
@@ -12,11 +13,14 @@ two stages' weights: the one outlines best what is cropped, the other what is no
 under FOLDER: given again, the command goes on where it stopped, and stages that are finished are only written. The card's
 figures come from photographs that neither trained nor chose anything, by the preset as it is delivered: weights in half
 precision, run on ONNX Runtime where its graph can be written (TensorFlow's backend and `dermaseg[export]`).
+
+`score` trains nothing: it scores the packaged presets again, each on the parts that its own split kept from it, and writes the
+figures into their cards.
 """
 
 import argparse
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,12 +29,13 @@ import keras
 from rich.console import Console
 
 from benchmarks.pack import SETS, unpack
-from dermaseg.data import Samples, Split, read_samples
+from dermaseg.data import Samples, Split, read_samples, split_samples
 from dermaseg.decisions import Decisions
+from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate
 from dermaseg.prediction import Predictor
 from dermaseg.presets import Preset, load_preset, save_preset
-from dermaseg.pretrained import FOLDER
+from dermaseg.pretrained import FOLDER, find_preset
 from dermaseg.progress import counting, training_progress
 from dermaseg.report import Report
 from dermaseg.run_data import draw_split
@@ -72,11 +77,11 @@ Tables = Mapping[str, Samples]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, train what is not trained, and write the presets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", choices=[*NAMES, "all"])
+    parser.add_argument("preset", choices=[*NAMES, "all", "score"])
     parser.add_argument("--ham10000", type=Path)
     parser.add_argument("--isic2018", type=Path)
     parser.add_argument("--packed", type=Path, help="both data sets, as benchmarks/pack.py packs them")
-    parser.add_argument("--output", type=Path, required=True, help="holds a folder of runs for each preset")
+    parser.add_argument("--output", type=Path, help="holds a folder of runs for each preset; needed to train")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="where the presets are written")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -84,27 +89,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folders = {name: getattr(options, name) for name in SETS}
     if (options.packed is None) == (None in folders.values()):
         parser.error("give --ham10000 and --isic2018, or --packed")
+    if options.output is None and (options.preset != "score" or options.packed is not None):
+        parser.error("--output is needed: runs, and what --packed holds, go there")
     if options.packed is not None:
         folders = unpack(options.packed, options.output / "data")
     ham, isic = (read_samples(folders[name]) for name in SETS)
+    if options.preset == "score":
+        for name in NAMES:
+            print(json.dumps(rescore(name, ham, isic, options.weights).card["figures"], indent=2))
+        return
     for name in NAMES if options.preset == "all" else [options.preset]:
         folder = options.output / name
         if name == "unet":
             runs = _trained("segment", ham, folder, options.seed)
         else:
             # ISIC 2018 says no lesions: near-duplicates are looked for there, and stay together.
-            parts = [draw_split(table, "random", seed=options.seed, by_class=False)[1] for table in (ham, isic)]
-            joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
-            split = Split(joint, seed=options.seed, group=", ".join(dict.fromkeys(each.group for each in parts)))
+            split = _joined(draw_split(table, "random", seed=options.seed, by_class=False)[1] for table in (ham, isic))
             start = _finished_unet(options.output) or NAMES["unet"]
             runs = _trained("hybrid", Samples.concatenate([ham, isic]), folder, options.seed, split=split, start=start)
-        tested = set(Split.load(runs[-1].split).parts["test"])
-        tables = {"HAM10000, test part": _with_ids(ham, tested)}
-        if name == "unet":
-            tables["ISIC 2018 Task 1, whole"] = isic
-        else:
-            tables["ISIC 2018 Task 1, test part"] = _with_ids(isic, tested)
-        preset = write_preset(name, runs, tables, options.weights)
+        preset = write_preset(name, runs, _tables(name, ham, isic, Split.load(runs[-1].split)), options.weights)
         print(json.dumps(preset.card["figures"], indent=2))
         print(f"{preset.path}: {preset.path.stat().st_size / 1e6:.1f} MB")
 
@@ -132,6 +135,39 @@ def _trained(
         runs.append(mean)
     recalibrate(runs[-1])
     return runs
+
+
+def _joined(splits: Iterable[Split]) -> Split:
+    """Return one split of several tables, each part of which holds theirs."""
+    parts = list(splits)
+    joint = {part: tuple(key for split in parts for key in split.parts[part]) for part in parts[0].parts}
+    return Split(joint, seed=parts[0].seed, group=", ".join(dict.fromkeys(each.group for each in parts)))
+
+
+def rescore(name: str, ham: Samples, isic: Samples, folder: Path) -> Preset:
+    """Score a packaged preset on what its own split kept from it, and write the figures into its card.
+
+    Raises:
+        DataError: If the split that it was trained with is not one of these tables.
+    """
+    preset = find_preset(NAMES[name])
+    seed = preset.card["stages"][0]["settings"]["seed"]
+    splits = [split_samples(table, seed=seed) for table in (ham, isic)]
+    split = splits[0] if name == "unet" else _joined(splits)
+    if split.fingerprint != preset.card["split"]:
+        raise DataError(f"{preset.name} was trained with another split than these photographs give: are some missing?")
+    card = {**preset.card, "figures": score(preset, _tables(name, ham, isic, split))}
+    write_json(folder / f"{preset.name}.json", card)
+    return Preset(preset.name, preset.path, card)
+
+
+def _tables(name: str, ham: Samples, isic: Samples, split: Split) -> dict[str, Samples]:
+    """Return the photographs to score a preset on, by what its card calls them."""
+    tested = set(split.parts["test"])
+    tables = {"HAM10000, test part": _with_ids(ham, tested)}
+    if name == "unet":
+        return {**tables, "ISIC 2018 Task 1, whole": isic}
+    return {**tables, "ISIC 2018 Task 1, test part": _with_ids(isic, tested)}
 
 
 def _with_ids(samples: Samples, ids: Collection[str]) -> Samples:

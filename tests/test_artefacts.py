@@ -103,7 +103,7 @@ def test_tone_orders_synthetic_skin_from_type_one_to_six():
     found = np.array([[skin_tone_angle(*picture(seed, tone_deg=tone)) for seed in range(12)] for tone in asked])
     # One seed is one lamp and one camera. Some lamps are so blue that light skin stays at 90 degrees.
     bluish = (np.abs(found) == 90).sum(axis=0) > 1
-    assert bluish.mean() < 0.5
+    assert (~bluish).sum() >= 5
     assert np.all(np.diff(found, axis=0) <= 0)
     assert np.all(np.diff(found[:, ~bluish], axis=0) < 0)
     # Lamps move the angle by more than a group, so across them the order is that of the medians only.

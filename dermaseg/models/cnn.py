@@ -40,7 +40,7 @@ def build_cnn(
 
     Args:
         input_shape: Height and width may be None for `"residual"`, which takes any size; `"plain"`
-            needs both, for its dense layer reads every place.
+            needs both, for its dense layer reads every spatial position.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
         filters: Channels a stage; each stage after the first halves the map. None takes
             (16, 32, 64, 128, 256), or (32, 64, 128) for `"plain"`.
