@@ -34,6 +34,7 @@ ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "focal": ("class-balanced focal loss", {"imbalance": "focal"}),
     "sampling": ("rare classes drawn more often", {"imbalance": "sampling"}),
     "masks": ("start from `unet-ham10000-128`, trained on the masks of the same training part", {"start": "unet-ham10000-128"}),
+    "decay": ("weight decay 0.05 instead of 0.001", {"weight_decay": 0.05}),
     "ema": ("averaged weights, decay 0.99", {"ema": 0.99}),  # a hundred steps: comparisons are short
     "mixup": ("mixup", {"mix": "mixup"}),
     "cutmix": ("CutMix", {"mix": "cutmix"}),
