@@ -19,9 +19,9 @@ figures into their cards.
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,8 @@ def rescore(name: str, ham: Samples, isic: Samples, folder: Path) -> Preset:
     preset = find_preset(NAMES[name])
     seed = preset.card["stages"][0]["settings"]["seed"]
     splits = [split_samples(table, seed=seed) for table in (ham, isic)]
-    split = splits[0] if name == "unet" else _joined(splits)
+    # The packaged hybrid's joint split bears the name of the first table's groups.
+    split = splits[0] if name == "unet" else dataclasses.replace(_joined(splits), group=splits[0].group)
     if split.fingerprint != preset.card["split"]:
         raise DataError(f"{preset.name} was trained with another split than these photographs give: are some missing?")
     card = {**preset.card, "figures": score(preset, _tables(name, ham, isic, split))}
@@ -282,10 +283,10 @@ def score(preset: Preset, tables: Tables) -> dict[str, Any]:
 
 
 def _chosen(report: Report) -> dict[str, Any]:
-    whole = {name: asdict(report.figures[name]) for name in FIGURES if name in report.figures}
+    whole = {name: dataclasses.asdict(report.figures[name]) for name in FIGURES if name in report.figures}
     subgroups = {
         grouping: {
-            value: {name: asdict(figures[name]) for name in SUBGROUP_FIGURES if name in figures}
+            value: {name: dataclasses.asdict(figures[name]) for name in SUBGROUP_FIGURES if name in figures}
             for value, figures in values.items()
         }
         for grouping, values in report.subgroups.items()
