@@ -75,8 +75,22 @@ def evaluate(
         seed: Of the bootstrap.
         on_image: Called with (done, all).
 
+    Returns:
+        The report. Each of its `figures`, such as `"jaccard"` or `"balanced_accuracy"`, is an `Interval` with value, low and
+        high; a figure that these samples do not define is left out.
+
     Raises:
-        DataError: If a sample has nothing to compare with, or a mask does not have its photograph's proportions.
+        DataError: If there are no samples, a file cannot be read, a sample has nothing to compare with or a class that the
+            model does not know, or a mask does not have its photograph's proportions.
+        ValueError: As for `Predictor`, or if `resamples` is below 1.
+
+    Examples:
+        >>> import tempfile
+        >>> import dermaseg
+        >>> samples = dermaseg.data.make_synthetic(tempfile.mkdtemp(), count=4, size=(24, 32))
+        >>> report = evaluate(dermaseg.models.build_unet(filters=(8, 16)), samples, size=16, subgroups=(), resamples=20)
+        >>> len(report.rows), report.figures["jaccard"].groups  # photographs, and the lesions that they show
+        (4, 2)
     """
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
@@ -162,6 +176,11 @@ def evaluate_run(
         where the data bear the name of a part, `report-<data>-2.*` where another folder of that name was scored before):
         JSON, Markdown, one row per photograph as CSV, pictures, and one HTML page that holds them all; of the own test part
         also `MODEL_CARD.md`.
+
+    Raises:
+        DataError: If the folder holds no finished run, the other data cannot be read or lack what the task predicts, or as for
+            `evaluate`.
+        ValueError: If the split has no such `part`, `tta` is unknown, or, for other data, `task` is not the run's own.
     """
     from dermaseg.report_page import write_pictures_and_page
 

@@ -152,6 +152,9 @@ def export_graph(preset: Preset, *, tolerance: float = 1e-4) -> Path:
         preset: A preset whose network takes any size.
         tolerance: Largest difference between a probability of the graph and Keras's that is accepted.
 
+    Returns:
+        The path of the graph, `preset.graph`.
+
     Raises:
         DermasegError: As `export_model`; also if a kernel of the network is not found in the graph.
     """

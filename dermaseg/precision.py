@@ -73,7 +73,24 @@ def _cpu_has_bfloat16() -> bool:
 
 @contextmanager
 def dtype_policy(name: str) -> Iterator[None]:
-    """Build layers under a dtype policy, and put the caller's policy back."""
+    """Build layers under a dtype policy, and put the caller's policy back.
+
+    Args:
+        name: A policy of Keras, as `"float32"` or `"mixed_bfloat16"`.
+
+    Returns:
+        A context manager, which gives nothing to its `as`.
+
+    Raises:
+        ValueError: If Keras knows no such policy.
+
+    Examples:
+        >>> import keras
+        >>> with dtype_policy("mixed_bfloat16"):
+        ...     layer = keras.layers.Dense(2)
+        >>> layer.compute_dtype, layer.variable_dtype
+        ('bfloat16', 'float32')
+    """
     import keras
 
     before = keras.config.dtype_policy()

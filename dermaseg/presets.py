@@ -65,6 +65,9 @@ def save_preset(
         card: Everything else that `Preset.card` holds; `summary` and `license` at least.
         folder: Where to write.
 
+    Returns:
+        The preset as it now stands in the folder, for `load_preset(name, folder=folder)`.
+
     Raises:
         ValueError: If a weight is missing or leaves the range of half precision, or the card lacks its summary, size or
             licence.

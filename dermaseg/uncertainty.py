@@ -177,6 +177,10 @@ def lesion_entropy(probabilities: Any) -> np.ndarray:
 
     Raises:
         ValueError: If the shape is another, or a probability is outside 0 to 1.
+
+    Examples:
+        >>> lesion_entropy([[[1.0, 1.0, 1.0, 0.5]], [[0.5, 0.5, 0.0, 0.0]]]).round(3).tolist()
+        [0.286, 2.0]
     """
     masks = _check_masks(probabilities)
     return _per_lesion_pixel(entropy_bits(masks[..., np.newaxis]), masks)

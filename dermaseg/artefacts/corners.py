@@ -29,6 +29,13 @@ def dark_corner_score(image: np.ndarray, mask: np.ndarray | None = None) -> floa
 
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
+
+    Examples:
+        >>> y, x = np.mgrid[-50:50, -50:50]
+        >>> image = np.full((100, 100, 3), (225, 185, 165), np.uint8)
+        >>> image[np.hypot(x, y) > 50] = 0
+        >>> round(dark_corner_score(image), 2)
+        0.21
     """
     image, inside = check_image_and_mask(image, mask)
     corners = dark_corner_pixels(image)

@@ -31,6 +31,12 @@ def hair_score(image: np.ndarray, mask: np.ndarray | None = None) -> float:
 
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
+
+    Examples:
+        >>> image = np.full((100, 100, 3), (225, 185, 165), np.uint8)
+        >>> image[[10, 30, 70, 90]] = 60  # four dark hairs from edge to edge
+        >>> round(hair_score(image), 2), HAIR_THRESHOLD
+        (0.14, 0.025)
     """
     image, inside = check_image_and_mask(image, mask)
     return hair_share(image, inside, hair_pixels(image))

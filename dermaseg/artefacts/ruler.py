@@ -32,6 +32,12 @@ def ruler_score(image: np.ndarray) -> float:
 
     Raises:
         ValueError: If `image` has another shape, type or range.
+
+    Examples:
+        >>> image = np.full((100, 100, 3), (225, 185, 165), np.uint8)
+        >>> image[90:, ::8] = 40  # a tick every 8 pixels along the lower edge
+        >>> ruler_score(image) >= RULER_THRESHOLD
+        True
     """
     from scipy import ndimage
 

@@ -99,6 +99,13 @@ def skin_pixels(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray
 
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
+
+    Examples:
+        >>> image = np.full((100, 100, 3), (225, 185, 165), np.uint8)
+        >>> image[10] = 60  # a dark hair from edge to edge
+        >>> skin = skin_pixels(image)
+        >>> bool(skin[10, 50]), bool(skin[50, 50]), bool(skin[90, 50])  # on the hair, in the middle, near the edge
+        (False, False, True)
     """
     image, inside = check_image_and_mask(image, mask)
     return bare_skin(image, inside, hair_pixels(image))

@@ -56,6 +56,10 @@ def choose_rejection(errors: Any, uncertainty: Any, *, risk: float | None = None
         risk: Largest wanted mean error of the accepted, 1 - accuracy for classes; as many as possible are accepted.
         share: Smallest wanted share that is referred, between 0 and 1; no more than ties force are referred beyond it.
 
+    Returns:
+        The largest uncertainty to accept, the share of this part that it accepts and their mean error; its `refer` judges other
+        photographs.
+
     Raises:
         ValueError: If not one of `risk` and `share` is given, the values do not fit, or no threshold gives what is wanted.
 

@@ -146,6 +146,14 @@ def audit_samples(
 
     Returns:
         The findings. Nothing is raised for bad data: it is what an audit is for.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> samples = make_synthetic(tempfile.mkdtemp(), count=2, size=(48, 64))
+        >>> _ = samples[1].image.write_bytes(samples[0].image.read_bytes())  # the same photograph under another name
+        >>> [(finding.kind, finding.ids) for finding in audit_samples(samples).findings]
+        [('identical images', ('SYN_0000000', 'SYN_0000001'))]
     """
     looks: list[_Look] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

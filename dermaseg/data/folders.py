@@ -37,8 +37,19 @@ def read_samples(folder: str | Path) -> Samples:
         folder: A folder for `read_ham10000`, `read_isic_task1`, `read_image_mask_folders` or `read_class_folders`,
             or the one around it. The first that fits, in this order, reads it.
 
+    Returns:
+        What the reader of that layout returns.
+
     Raises:
         DataError: If no layout fits, or what the reader of the layout finds wrong.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = make_synthetic(folder, count=4, size=(24, 32))  # in the layout of HAM10000
+        >>> read_samples(folder)
+        <Samples: synthetic photographs: 4 images; 4 masks; 2 lesions; mel 2, nv 2, bcc 0, akiec 0, bkl 0, df 0, vasc 0>
     """
     looked_for = (
         "HAM10000 (HAM10000_metadata.csv or GroundTruth.csv), ISIC task 1 (ISIC2018_Task1-2_Training_Input ...), "
@@ -66,6 +77,15 @@ def read_class_folders(folder: str | Path) -> Samples:
     Raises:
         DataError: If nothing fits, a class has no image or the name of a folder of images or masks, images lie outside the
             classes, or a part has a class that the training part lacks.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("melanoma", "nevus"):
+        ...     (folder / name).mkdir()
+        ...     (folder / name / "a.jpg").touch()  # only names are looked at
+        >>> read_class_folders(folder).ids
+        ('melanoma/a', 'nevus/a')
     """
     root = locate(folder, _has_class_folders, "one folder of images for each class, with or without Train/ and Test/")
     found = parts_or_whole(root)
@@ -112,6 +132,14 @@ def read_image_mask_folders(folder: str | Path) -> Samples:
 
     Raises:
         DataError: If nothing fits, an image has no mask, or a mask has no image.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = make_synthetic(folder, count=1, size=(24, 32))
+        >>> [(sample.id, sample.mask.name) for sample in read_image_mask_folders(folder)]
+        [('SYN_0000000', 'SYN_0000000_segmentation.png')]
     """
     root = locate(folder, _has_image_mask_folders, "a folder of images (images/) beside a folder of masks (masks/)")
     found = [("", "", root)] if _is_image_mask_pair(root) else parts_or_whole(root)

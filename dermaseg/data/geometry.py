@@ -46,6 +46,13 @@ def canvas(samples: Samples, size: int) -> tuple[int, int]:
 
     Raises:
         DataError: If there are no samples, or a header cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> samples = make_synthetic(tempfile.mkdtemp(), count=2, size=(45, 60))
+        >>> canvas(samples, 128)
+        (111, 148)
     """
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs.")

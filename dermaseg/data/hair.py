@@ -88,6 +88,12 @@ def remove_hair(image: np.ndarray, *, contrast: int = 16) -> np.ndarray:
     Raises:
         ValueError: If the image has another shape or type.
 
+    Examples:
+        >>> image = np.full((100, 100, 3), (225, 185, 165), np.uint8)
+        >>> image[10] = 60  # a dark hair from edge to edge
+        >>> remove_hair(image)[10, 50].tolist()
+        [225, 185, 165]
+
     References:
         T. Lee, V. Ng, R. Gallagher, A. Coldman, D. McLean, "DullRazor: a software approach to hair removal from images",
         Computers in Biology and Medicine 27(6), 1997. Deviations: one square closing and a binary opening by lines

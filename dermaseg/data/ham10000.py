@@ -49,6 +49,14 @@ def read_ham10000(folder: str | Path) -> Samples:
         DataError: If files, columns, images or masks are missing, ids repeat or are no plain names, a row of labels is
             not one-hot, or the two tables disagree.
 
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> folder = tempfile.mkdtemp()
+        >>> _ = make_synthetic(folder, count=4, size=(24, 32))
+        >>> [(sample.id, sample.lesion_id, sample.label) for sample in read_ham10000(folder)][1:3]
+        [('SYN_0000001', 'SYN_L000000', 0), ('SYN_0000002', 'SYN_L000001', 1)]
+
     References:
         P. Tschandl, C. Rosendahl, H. Kittler, "The HAM10000 dataset, a large collection of multi-source dermatoscopic
         images of common pigmented skin lesions", Scientific Data 5, 2018 (photographs, diagnoses). P. Tschandl et al.,
@@ -86,6 +94,9 @@ def to_benign_malignant(samples: Samples, malignant: Collection[str] = MALIGNANT
         samples: A table whose class names include `malignant`.
         malignant: The classes to call malignant. The default counts actinic keratosis in, as most published two-class
             work on HAM10000 does; it is a precursor, so leave it out where invasive cancer alone is asked for.
+
+    Returns:
+        The same rows with the class names `("benign", "malignant")`; a row without a label stays without.
 
     Raises:
         DataError: If a name in `malignant` is no class of the table.

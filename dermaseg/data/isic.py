@@ -40,6 +40,15 @@ def read_isic_task1(folder: str | Path) -> Samples:
         DataError: If nothing fits, the folder mixes years (they share photographs), no masks are there at all, or a
             photograph of a part with masks lacks its mask, or the other way round.
 
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("Task1-2_Training_Input/ISIC_1.jpg", "Task1_Training_GroundTruth/ISIC_1_segmentation.png"):
+        ...     (folder / f"ISIC2018_{name}").parent.mkdir()
+        ...     (folder / f"ISIC2018_{name}").touch()
+        >>> read_isic_task1(folder)
+        <Samples: ISIC 2018 task 1: 1 images; 1 masks>
+
     References:
         D. Gutman et al., arXiv:1605.01397, 2016. N. Codella et al., "Skin lesion analysis toward melanoma detection",
         ISBI 2018 (the 2017 challenge), and arXiv:1902.03368, 2019 (the 2018 challenge).

@@ -93,6 +93,14 @@ def make_dataset(
     Raises:
         DataError: If a file cannot be read, or a sample lacks the mask or the label that `target` needs.
         ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> samples = make_synthetic(tempfile.mkdtemp(), count=5, size=(24, 32))
+        >>> dataset = make_dataset(samples, size=(12, 16), batch_size=2, shuffle=True)
+        >>> [tuple(images.shape) for images, masks in dataset]
+        [(2, 12, 16, 3), (2, 12, 16, 3), (1, 12, 16, 3)]
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}: a batch holds at least one sample.")
@@ -149,6 +157,14 @@ def load_arrays(samples: Samples, *, size: int | tuple[int, int], target: Target
 
     Raises:
         DataError: As `make_dataset` does.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.data import make_synthetic
+        >>> samples = make_synthetic(tempfile.mkdtemp(), count=4, size=(24, 32))
+        >>> images, masks = load_arrays(samples, size=(12, 16))
+        >>> images.shape, masks.shape
+        ((4, 12, 16, 3), (4, 12, 16, 1))
     """
     labels, known, size = _labels(samples, target), _known(samples, target), _pair(size)
     images = np.empty((len(samples), *size, 3), np.uint8)

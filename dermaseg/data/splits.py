@@ -140,6 +140,9 @@ def split_samples(
         group: `"auto"` keeps together what `group_samples` finds; None splits by image, with a warning.
         duplicates: Pairs of ids of the same picture, as `Audit.duplicates`.
 
+    Returns:
+        A split with a part for each name in `fractions`, in that order, about as large as asked for: groups stay whole.
+
     Raises:
         ValueError: If the fractions are not a division of 1, or `group` is neither `"auto"` nor None.
         DataError: If there are too few groups to put one into each part.
@@ -180,6 +183,12 @@ def k_folds(
     Raises:
         ValueError: If `k` is below 2.
         DataError: If there are fewer groups than folds.
+
+    Examples:
+        >>> from dermaseg.data.samples import Sample
+        >>> rows = [Sample(str(i), Path(f"{i}.jpg"), lesion_id=str(i // 2)) for i in range(20)]
+        >>> [len(fold.parts["validation"]) for fold in k_folds(Samples(rows), k=5)]
+        [4, 4, 4, 4, 4]
     """
     if k < 2:
         raise ValueError(f"k={k}: cross-validation needs at least 2 folds.")
@@ -208,12 +217,23 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
         seed: As for `split_samples`.
         duplicates: As for `split_samples`.
 
+    Returns:
+        A split into `train`, `validation` and, where the data set has one, `test`; its `fractions` are empty.
+
     Raises:
         ValueError: If `validation` is not between 0 and 1.
         DataError: If a row has no part, or no row is of the training part.
 
     Warns:
         UserWarning: If photographs are left out, or rows say neither lesion nor patient.
+
+    Examples:
+        >>> from dermaseg.data.samples import Sample
+        >>> parts = ["train"] * 8 + ["test"] * 2
+        >>> rows = [Sample(str(i), Path(f"{i}.jpg"), lesion_id=str(i), metadata={"part": part}) for i, part in enumerate(parts)]
+        >>> split = official_split(Samples(rows), validation=0.25)
+        >>> {name: len(ids) for name, ids in split.parts.items()}
+        {'train': 6, 'validation': 2, 'test': 2}
     """
     if not 0 < validation < 1:
         raise ValueError(f"validation={validation}: the share must be between 0 and 1.")

@@ -145,6 +145,12 @@ def make_synthetic(
 
     Raises:
         ValueError: If an argument is out of its range.
+
+    Examples:
+        >>> import tempfile
+        >>> samples = make_synthetic(tempfile.mkdtemp(), count=4, size=(24, 32))
+        >>> samples.summary()
+        'synthetic photographs: 4 images; 4 masks; 2 lesions; mel 2, nv 2, bcc 0, akiec 0, bkl 0, df 0, vasc 0'
     """
     _check(count, num_classes, images_per_lesion)
     folder = Path(folder)

@@ -57,6 +57,13 @@ def colour_shares(
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
 
+    Examples:
+        >>> image, mask = np.full((100, 100, 3), (225, 185, 165), np.uint8), np.zeros((100, 100), np.uint8)
+        >>> image[30:70, 20:80], mask[30:70, 20:80] = (95, 60, 40), 1
+        >>> image[30:70, 50:80] = (20, 10, 8)
+        >>> {name: share for name, share in colour_shares(image, mask).items() if share}
+        {'dark brown': 0.5, 'black': 0.5}
+
     References:
         A.-R. Ali, J. Li, S. J. O'Shea, "Towards the automatic detection of skin lesion shape asymmetry, color variegation and
         diameter in dermoscopic images", PLOS ONE 15(6), 2020 (references; share of 5 %). Deviations: pixels are not clustered
@@ -83,6 +90,14 @@ def colour_spread(image: np.ndarray, mask: np.ndarray) -> float:
 
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
+
+    Examples:
+        >>> image, mask = np.full((100, 100, 3), (225, 185, 165), np.uint8), np.zeros((100, 100), np.uint8)
+        >>> image[30:70, 20:80], mask[30:70, 20:80] = (95, 60, 40), 1
+        >>> plain = colour_spread(image, mask)
+        >>> image[30:70, 50:80] = (20, 10, 8)
+        >>> plain, round(colour_spread(image, mask))
+        (0.0, 16)
     """
     image = check_image(image)
     return pixel_spread(lab_pixels(image, without_hair(check_mask(mask, image), hair_pixels(image))))

@@ -81,6 +81,9 @@ def measure_lesion(image: np.ndarray, mask: np.ndarray, *, mm_per_px: float | No
         mask: 0 and 1, or bool, `(height, width)` or `(height, width, 1)`.
         mm_per_px: Millimetres a pixel; None if not known. Sizes in millimetres are NaN then.
 
+    Returns:
+        The measurements; NaN, and `"unknown"` for the skin's tone, where the picture does not allow one.
+
     Raises:
         ValueError: If an argument has another shape, type or range.
 

@@ -112,6 +112,12 @@ def solidity(mask: np.ndarray) -> float:
 
     Returns:
         Above 0, to 1; NaN below `MIN_SHAPE_AREA_PX`.
+
+    Examples:
+        >>> notched = np.ones((20, 20))
+        >>> notched[:10, 5:15] = 0
+        >>> solidity(np.ones((20, 20))), solidity(notched)
+        (1.0, 0.75)
     """
     inside = lesion_box(mask)
     area = int(inside.sum())

@@ -84,6 +84,11 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
     Raises:
         ValueError: If the shapes differ, there is nothing to count, an outcome is not 0 or 1, or a probability is outside its
             range.
+
+    Examples:
+        >>> counted = reliability([0, 1, 1, 1], [0.2, 0.4, 0.9, 0.9], bins=2)
+        >>> counted.count.tolist(), counted.probability.round(2).tolist(), counted.frequency.tolist()
+        ([2, 2], [0.3, 0.9], [0.5, 1.0])
     """
     outcomes, probabilities = np.asarray(outcomes).ravel(), np.asarray(probabilities)
     if outcomes.size != probabilities.size or not outcomes.size:
@@ -196,6 +201,11 @@ def fit_temperature(labels: Any, probabilities: Any) -> float:
 
     Raises:
         ValueError: If the shapes do not fit, or a probability is outside 0 to 1.
+
+    Examples:
+        >>> temperature = fit_temperature([0, 0, 0, 1], [[0.9, 0.1]] * 4)  # said 90 %, right in 75 %
+        >>> round(temperature, 3), apply_temperature([[0.9, 0.1]], temperature).round(3).tolist()
+        (2.0, [[0.75, 0.25]])
 
     References:
         Guo et al., 2017, "On calibration of modern neural networks", equation 9.

@@ -67,6 +67,11 @@ def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) ->
 
     Raises:
         ValueError: As for `classification_scores`, or if there is not one name a class.
+
+    Examples:
+        >>> probabilities = [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4]]
+        >>> class_scores([0, 0, 1, 1], probabilities, ["benign", "malignant"])["malignant"]
+        {'count': 2, 'sensitivity': 0.5, 'specificity': 0.5, 'auc': 0.75}
     """
     labels, probabilities = check_predictions(labels, probabilities)
     if len(class_names) != probabilities.shape[1]:
@@ -226,6 +231,10 @@ def specificity_at_sensitivity(positive: Any, scores: Any, *, sensitivity: float
 
     Raises:
         ValueError: As for `sensitivity_at_specificity`.
+
+    Examples:
+        >>> specificity_at_sensitivity([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9], sensitivity=1.0)
+        0.5
     """
     positive, scores = _check_binary(positive, scores)
     if positive.all() or not positive.any():

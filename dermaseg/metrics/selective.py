@@ -25,6 +25,11 @@ def risk_coverage_curve(errors: Any, confidence: Any) -> tuple[np.ndarray, np.nd
     Raises:
         ValueError: If the shapes differ, there is no sample, or a value is not finite.
 
+    Examples:
+        >>> coverage, risk = risk_coverage_curve([0, 1, 0, 1], [0.9, 0.4, 0.8, 0.6])
+        >>> coverage.tolist(), risk.round(3).tolist()
+        ([0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.333, 0.5])
+
     References:
         El-Yaniv and Wiener, 2010, "On the foundations of noise-free selective classification".
     """

@@ -27,6 +27,9 @@ def reliability_diagram(curves: Reliability | Mapping[str, Reliability]) -> Figu
         curves: From `dermaseg.metrics.reliability`, or several by name (models, classes, before and after a temperature), all
             over the same bins.
 
+    Returns:
+        A figure of its own, for `save_figure`: the curves above, the counts below.
+
     Raises:
         ValueError: If there is no curve, one counts nothing, or their bins differ.
 
@@ -81,6 +84,9 @@ def risk_coverage_plot(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, r
     Args:
         curves: For each model or kind of confidence, coverage and risk as `dermaseg.metrics.risk_coverage_curve` returns them.
         risk: What the risk is, to label its axis: "error rate", "1 - Jaccard".
+
+    Returns:
+        A figure of its own, for `save_figure`. The legend gives the area under each curve.
 
     Raises:
         ValueError: If there is no curve, or a coverage and its risk do not agree in shape.

@@ -30,6 +30,9 @@ def confusion_matrix_plot(matrix: np.ndarray, class_names: Sequence[str]) -> Fig
         matrix: Counts, `(classes, classes)`, as `dermaseg.metrics.confusion_matrix` returns them.
         class_names: One for each class; long ones are wrapped.
 
+    Returns:
+        A figure of its own, for `save_figure`; it grows with the classes and their names.
+
     Raises:
         ValueError: If the matrix is not square or holds a negative count, or there is not one name a class.
 
@@ -91,6 +94,10 @@ def roc_curves(
         class_names: One for each class.
         operating_points: For a class, the threshold t of `probability >= t` that is in use; its place on the curve is marked,
             and the legend says its sensitivity and specificity.
+
+    Returns:
+        A figure of its own, for `save_figure`. Its legend gives each class's AUC and number of samples; a class that all
+        samples have, or none, has no curve.
 
     Raises:
         ValueError: As for `dermaseg.metrics.class_scores`, or if an operating point is of no class that is drawn.

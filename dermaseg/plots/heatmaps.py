@@ -35,6 +35,9 @@ def heatmap_panel(
         opacity: 0 to 1, of the hottest place.
         columns: Pairs side by side, at most.
 
+    Returns:
+        A figure of its own, for `save_figure`: a pair of pictures for each photograph.
+
     Raises:
         ValueError: If there is no photograph, not one heatmap and title for each, sizes differ, or `opacity` or `columns` is
             outside its range.

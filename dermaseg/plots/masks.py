@@ -83,8 +83,17 @@ def panel(
         titles: One for each photograph.
         columns: Pictures side by side, at most.
 
+    Returns:
+        A figure of its own, for `save_figure`: a picture for each photograph, at most `columns` in a row.
+
     Raises:
         ValueError: If there is no photograph, or not one mask and title for each.
+
+    Examples:
+        >>> photos, masks = [np.zeros((9, 9, 3), "uint8")] * 2, [np.eye(9)] * 2
+        >>> figure = panel(photos, predicted=masks, true=masks, titles=["ISIC_1", "ISIC_2"])
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['predicted', 'true']
     """
     _check_lengths(images, predicted=predicted, true=true, titles=titles)
     if columns < 1:
@@ -163,6 +172,10 @@ def cases(
         score_name: What the scores are.
         each: Photographs a row, at least 1.
         higher_is_better: False for distances and errors.
+
+    Returns:
+        A figure of its own, for `save_figure`: a row of pictures each for `worst`, `middling` and `best`, as far as there
+        are any.
 
     Raises:
         ValueError: If there is no photograph, not one mask, score and name for each, or as for `choose_cases`.

@@ -32,6 +32,9 @@ def membership_functions(gate: FuzzySkipGate, *, rules: int = 4, channels: int =
         rules: Rules whose sets are drawn: those whose theta is longest, that is, which change the skip most.
         channels: Channels drawn: those with the largest sum_j (s_jr (c_jr - mean c_r))^2 over these rules.
 
+    Returns:
+        A figure of its own, for `save_figure`: what the rules let pass, then the sets over each of the chosen channels.
+
     Raises:
         ValueError: If the gate is not built or has no Gaussian sets (`quadratic=False`), or a number is below 1.
 
@@ -86,6 +89,9 @@ def firing_maps(model: keras.Model, image: np.ndarray, gate_name: str = "gate_0"
         image: `(height, width, 3)`, values 0 to 255, at the size that the model works at: a rule that looks at 200 pixels sees
             something else in a photograph four times as wide.
         gate_name: Name of the gate: `gate_0` is the finest skip's.
+
+    Returns:
+        A figure of its own, for `save_figure`: the photograph, the strongest rule at each place, then a map for each rule.
 
     Raises:
         ValueError: If the image is of another shape, the model takes more than an image, or it has no such gate.

@@ -104,6 +104,18 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> None:
         figure: Any Matplotlib figure.
         path: Its ending chooses the format: `.png`, `.svg`, `.pdf`. A file that is there is replaced whole or not at all.
         dpi: Pixels an inch of a PNG.
+
+    Raises:
+        OSError: If the system refuses.
+        ValueError: If Matplotlib writes no such format.
+
+    Examples:
+        >>> import tempfile
+        >>> from dermaseg.plots import training_curves
+        >>> path = Path(tempfile.mkdtemp()) / "history.png"
+        >>> save_figure(training_curves([{"epoch": 1, "loss": 0.9}, {"epoch": 2, "loss": 0.5}]), path)
+        >>> path.read_bytes()[1:4]
+        b'PNG'
     """
     # Photographs keep their proportions, so that what is left for their titles is known only after they have been placed once.
     figure.draw_without_rendering()

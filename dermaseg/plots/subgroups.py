@@ -33,6 +33,9 @@ def forest_plot(
         label: What the figure is.
         overall: The figure on all samples, as a line to compare with.
 
+    Returns:
+        A figure of its own, for `save_figure`; it grows with the groups.
+
     Raises:
         ValueError: If there is no group.
 

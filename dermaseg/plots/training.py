@@ -31,6 +31,9 @@ def training_curves(history: Sequence[Mapping[str, Any]], *, monitor: str | None
         monitor: The figure that chose the best epoch; its epoch is marked: the highest value, the lowest where the figure is a
             loss, and the earliest of equals.
 
+    Returns:
+        A figure of its own, for `save_figure`: a chart for each measure, in the order in which the rows name them.
+
     Raises:
         ValueError: If the history is empty, a row has no epoch, or no row holds a finite value of the figure to monitor.
 
