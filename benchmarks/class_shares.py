@@ -107,7 +107,7 @@ def print_classes(test: Samples, read: Sequence[Prediction], groups: np.ndarray)
     print("\n| class (photographs) | named | in `possible` | above its threshold | of others, above it | referred |")
     print("| --- |" + " --- |" * 5)
     for name in test.class_names:
-        own, above = true == name, np.array([each.classes[name] >= each.decisions.thresholds[name] for each in read])
+        own, above = true == name, np.array([name in each.above_threshold for each in read])
         cells = [
             share(named == name, own),
             share(possible, own),

@@ -120,7 +120,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         run: Where to write.
-        monitor: The validation figures whose mean chooses the best epoch; higher is better.
+        monitor: The validation figures whose mean chooses the best epoch; higher is better. The first epoch that is validated
+            must have them.
         every_s: Seconds of training that may be lost, beside the epoch that an interrupt fell in.
     """
 
@@ -164,7 +165,12 @@ class Checkpoint(keras.callbacks.Callback):
         return None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write what the epoch has brought."""
+        """Write what the epoch has brought.
+
+        Raises:
+            TrainingError: If the epoch was validated and has not the figures that choose the best.
+        """
+        self._check_monitor(logs or {})
         self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
         write_csv(self.run.history, self.rows)
         if not self._validated(self.rows[-1]) and time.monotonic() - self._written < self.every_s:
@@ -177,6 +183,15 @@ class Checkpoint(keras.callbacks.Callback):
             if older != state:
                 older.unlink()
         self._written = time.monotonic()
+
+    def _check_monitor(self, figures: Mapping[str, Any]) -> None:
+        validated = sorted(name for name in figures if name.startswith("val_"))
+        missing = [name for name in self.monitor if name not in figures]
+        if validated and missing:
+            raise TrainingError(
+                f"there is no figure {missing[0]!r} to choose the best epoch by; there are {', '.join(validated)}. "
+                "Name some of them as the monitor of the task."
+            )
 
     def _validated(self, row: Mapping[str, Any]) -> bool:
         return all(row.get(name) not in (None, "") for name in self.monitor)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 from dermaseg._version import __version__
-from dermaseg.console import USER_ERROR, complain, examples, say, warnings_in_one_line
+from dermaseg.console import USER_ERROR, complain, discard_output, examples, say, warnings_in_one_line
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.errors import DermasegError
 
-__all__ = ["INTERRUPTED", "USER_ERROR", "run"]
+__all__ = ["INTERRUPTED", "TERMINATED", "USER_ERROR", "run"]
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 COMMANDS = {
     "demo": "Make a synthetic data set, train, evaluate and predict: no download.",
@@ -31,19 +36,26 @@ COMMANDS = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: 0, 2 for a mistake that the user can mend, 130 for Ctrl-C."""
-    parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
-    if not arguments:
-        parser.print_help()
-        return USER_ERROR
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:  # the parser of all commands would show its own usage, not that of the command
-        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    """Run one command and return its exit code: 0, 2 for a mistake that the user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
+    with _output_somewhere(), _Termination() as termination:
+        code = _run(arguments)
+    return TERMINATED if code == INTERRUPTED and termination.asked else code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    options = argparse.Namespace(name=None)  # until they are read
     try:
         with warnings_in_one_line():
+            parser = _parser(next((word for word in arguments if not word.startswith("-")), None))
+            if not arguments:
+                parser.print_help()
+                return USER_ERROR
+            options, unknown = parser.parse_known_args(arguments)
+            if unknown:  # the parser of all commands would show its own usage, not that of the command
+                options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
             return options.command(options) or 0
-    except BrokenPipeError:  # whoever read our output, as `head`, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+    except BrokenPipeError:
+        discard_output()
         return 0
     except (DermasegError, ValueError) as error:
         complain(error)
@@ -56,10 +68,44 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
 
 
+class _Termination:
+    """While it lasts, a SIGTERM ends the command as Ctrl-C does, so that what was done is written. `asked` tells of one."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self.before = signal.getsignal(signal.SIGTERM)
+        # Another handler than the system's, or none, has reasons of its own. Other threads may set none.
+        self.listens = self.before is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+        if self.listens:
+            signal.signal(signal.SIGTERM, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.listens:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        self.asked = True
+        handler = signal.getsignal(signal.SIGINT)  # a training has one of its own; a command in the background may have none
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+
+@contextlib.contextmanager
+def _output_somewhere() -> Iterator[None]:
+    """Let results go nowhere where standard output is closed, as by `>&-`: Python has None in its place."""
+    if sys.stdout is not None:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
 def _way_on(options: argparse.Namespace) -> str:
     """Say what an interrupt has left, if anything."""
     if options.name == "predict":
-        return f" What was done is in {options.output}."
+        return f" What was done is in {options.output}." if options.output.is_dir() else ""
     run = _begun_run(options)
     return f" Go on with: dermaseg train --resume {run}" if run else ""
 

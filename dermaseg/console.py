@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,22 +14,46 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["USER_ERROR", "complain", "console", "examples", "load_backend_quietly", "say", "warnings_in_one_line"]
+from dermaseg.errors import DermasegError
+
+__all__ = [
+    "USER_ERROR",
+    "complain",
+    "console",
+    "discard_output",
+    "examples",
+    "load_backend_quietly",
+    "say",
+    "visible",
+    "warnings_in_one_line",
+]
 
 USER_ERROR = 2
 """The exit code of a mistake that the user can mend."""
 
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)  # a file may be called :cat:
 
 
 def say(text: str) -> None:
     """Tell a person something."""
-    console.print(escape(text), highlight=False, soft_wrap=True)
+    console.print(escape(visible(text)), highlight=False, soft_wrap=True)
 
 
 def complain(error: BaseException) -> None:
     """Say in one line what went wrong."""
     console.print(f"[bold red]dermaseg:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
+
+
+def discard_output() -> None:
+    """Let further results go nowhere: who read them, as `head`, has had enough, and Python would complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def visible(text: str) -> str:
+    """Write out control characters, as `ESC` in the name of a file, which would command the terminal."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each).startswith("C") else each for each in text
+    )
 
 
 def examples(*lines: str) -> str:
@@ -49,7 +74,11 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 def load_backend_quietly() -> None:
-    """Import Keras with standard error put aside: TensorFlow greets there from C++, whatever its log level says."""
+    """Import Keras with standard error put aside: TensorFlow greets there from C++, whatever its log level says.
+
+    Raises:
+        DermasegError: If Keras or its backend is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow turns oneDNN on by itself on newer Intel processors alone; on an AMD Zen 3 a training step took less than half
     # the time with it.
@@ -63,10 +92,15 @@ def load_backend_quietly() -> None:
 
             # Photographs of several sizes are each a function of their own: TensorFlow's advice against it is no use here.
             logging.getLogger("tensorflow").addFilter(lambda record: "retracing" not in record.getMessage())
+    except ImportError as error:
+        raise DermasegError(
+            f"{error.name or error} cannot be imported, and this command needs it: pip install dermaseg. Where JAX is there, "
+            "set KERAS_BACKEND=jax to do without TensorFlow; to predict, a preset or an .onnx file does without either."
+        ) from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)
 
 
 def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    return visible(" ".join(str(message).split()))

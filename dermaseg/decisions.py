@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Decisions:
         thresholds: For each class, the calibrated probability from which a photograph counts as it, one class against the
             rest, so that the share `sensitivity` of the class's validation photographs do; classes without one have none.
         sensitivity: The share that the thresholds were chosen for.
-        conformal: The sets that hold the true class nine times in ten, or None.
+        conformal: The sets that hold the true class for nine photographs in ten on average, or None.
         label_rejection: The entropy of the classes, in bits, above which to refer, or None.
         mask_rejection: The doubt about the mask, 1 - `expected_jaccard`, above which to refer, or None.
         tidy_masks: Keep the largest region of each mask and fill its holes: whether the validation part is outlined better so.
@@ -71,8 +71,15 @@ class Decisions:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Decisions:
-        """Read what `to_dict` gave; fields may be missing."""
-        known = {name: value for name, value in content.items() if value is not None}
+        """Read what `to_dict` gave; fields may be missing, and unknown ones are left out with a warning."""
+        names = {each.name for each in fields(cls)}
+        if unknown := sorted(content.keys() - names):
+            warnings.warn(
+                f"decisions: left out {', '.join(unknown)}, which this dermaseg does not know: written by a newer dermaseg? "
+                "Update it to read them.",
+                stacklevel=2,
+            )
+        known = {name: value for name, value in content.items() if name in names and value is not None}
         known["prior_factors"] = tuple(known.get("prior_factors", ()))
         if not known.keys() & {"conformal", "label_rejection", "mask_rejection"}:
             return cls(**known)

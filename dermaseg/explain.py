@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,9 @@ class GradCAM:
 
     The model is not changed: its layers are called in a second graph, which adds a shift to the map, one value a channel. The
     gradient with respect to the shift is alpha itself, on any backend, whatever other paths lead from the pixels to the score.
+    It may be called from many threads, which wait for each other.
+
+    Of a single sigmoid z is the score of class 1, as for `Predictor`, and -z that of class 0.
 
     Args:
         model: A functional or sequential classifier; of a model with several outputs, the one named `label` is explained.
@@ -52,6 +56,7 @@ class GradCAM:
         classifier = keras.Model(model.inputs[0], _class_output(model))
         self.layer = layer or _pooled_map(classifier)
         self._tap = _Tap()
+        self._lock = threading.Lock()  # the tap holds the shift and the map of one call
         self._scores = self._rebuild(classifier)
         self._takes_logarithm = _activation(classifier.layers[-1]) in ("softmax", "sigmoid") and not _is_activation(
             classifier.layers[-1]
@@ -78,7 +83,8 @@ class GradCAM:
 
         Args:
             images: `(images, height, width, 3)`, values 0 to 255.
-            class_index: The class to explain: one for all, or one an image; None takes the class that the model predicts.
+            class_index: The class to explain: one for all, or one an image; None takes the class that the model predicts. A
+                single sigmoid has the classes 0 and 1.
             batch_size: Images a step; it does not change the result.
 
         Returns:
@@ -89,7 +95,7 @@ class GradCAM:
         """
         if np.ndim(images) != 4:
             raise ValueError(f"images must be (images, height, width, channels), got the shape {np.shape(images)}.")
-        classes = self._scores.output_shape[-1]
+        classes = max(2, self._scores.output_shape[-1])
         if class_index is not None:
             class_index = np.broadcast_to(np.asarray(class_index, dtype="int32"), len(images))
             if class_index.size and not (class_index.min() >= 0 and class_index.max() < classes):
@@ -99,7 +105,8 @@ class GradCAM:
         heatmaps = np.zeros(np.shape(images)[:3], dtype=np.float32)
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            heatmaps[part] = self._explain(images[part], None if class_index is None else class_index[part])
+            with self._lock:
+                heatmaps[part] = self._explain(images[part], None if class_index is None else class_index[part])
         return heatmaps
 
     def _explain(self, images: Any, class_index: np.ndarray | None) -> np.ndarray:
@@ -108,9 +115,7 @@ class GradCAM:
         def score(shift: Any) -> tuple[Any, Any]:
             self._tap.shift = shift
             try:
-                scores = ops.cast(self._scores(batch, training=False), "float32")
-                if self._takes_logarithm:
-                    scores = ops.log(ops.maximum(scores, keras.config.epsilon()))
+                scores = self._class_scores(batch)
                 chosen = ops.argmax(scores, axis=-1) if class_index is None else ops.convert_to_tensor(class_index)
                 return ops.sum(scores * ops.one_hot(chosen, scores.shape[-1], dtype="float32")), self._tap.features
             finally:
@@ -123,6 +128,15 @@ class GradCAM:
         heat = ops.convert_to_numpy(ops.image.resize(heat, covered, interpolation="bilinear"))[:, :height, :width, 0]
         largest = heat.max(axis=(1, 2), keepdims=True)
         return np.divide(heat, largest, out=np.zeros_like(heat), where=largest > 0)
+
+    def _class_scores(self, batch: Any) -> Any:
+        """Return one score a class, `(images, classes)`, float32; of a single output, those of the classes 0 and 1."""
+        scores = ops.cast(self._scores(batch, training=False), "float32")
+        single = scores.shape[-1] == 1
+        if self._takes_logarithm:
+            probabilities = ops.concatenate([1.0 - scores, scores], axis=-1) if single else scores
+            return ops.log(ops.maximum(probabilities, keras.config.epsilon()))
+        return ops.concatenate([-scores, scores], axis=-1) if single else scores
 
 
 def overlay_heatmap(images: np.ndarray, heatmaps: np.ndarray, *, opacity: float = 0.6) -> np.ndarray:

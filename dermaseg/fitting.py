@@ -28,12 +28,13 @@ from dermaseg.optimizers import planned_adamw
 from dermaseg.pace import LOOKS, measure_pace
 from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
+from dermaseg.pretrained import is_preset
 from dermaseg.run_data import learning_parts
 from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 from dermaseg.tasks.objectives import sampling_weights
-from dermaseg.transfer import head_comes_first, lend_weights, open_lender, train_head
+from dermaseg.transfer import LABEL_HEAD, head_comes_first, lend_weights, names_others, open_lender, renew_head, train_head
 
 __all__ = ["Callbacks", "fit", "new_model", "shared_batch"]
 
@@ -66,6 +67,7 @@ def fit(
     Raises:
         DataError: If another process trains in the folder.
         DermasegError: If no epoch was validated.
+        TrainingError: If the loss becomes no number, or the validation lacks a figure that the task's monitor names.
     """
     if run.model.is_file():  # which may stand where nothing can be written
         return run
@@ -153,8 +155,13 @@ def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str
             raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
         if head_comes_first(plan) and not has_base(model):
             raise ValueError(f"head_epochs: the network of {task.name} has no base to freeze; leave it at 0.")
+        # A head's column for one class is no start for another's.
+        weights = plan.model.get("weights")
+        if isinstance(weights, str) and is_preset(weights) and names_others(weights, train_part.class_names):
+            renew_head(model)
         if start is not None:
-            lend_weights(open_lender(str(start)), model)
+            skip = (LABEL_HEAD,) if names_others(str(start), train_part.class_names) else ()
+            lend_weights(open_lender(str(start)), model, skip=skip)
     return model
 
 
@@ -170,12 +177,16 @@ class _Lesson:
     shares: int  # in which devices take a batch
 
     @property
+    def batch_size(self) -> int:
+        return shared_batch(min(self.plan.batch_size, len(self.train_part)), self.shares)
+
+    @property
     def epochs(self) -> int:
-        return self.plan.epochs(len(self.train_part))
+        return replace(self.plan, batch_size=self.batch_size).epochs(len(self.train_part))
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.plan.steps_per_epoch(len(self.train_part))
+        return len(self.train_part) // self.batch_size
 
     def compile(self, model: keras.Model) -> None:
         """Give the model its optimizer, with the rate planned to the end, its losses and metrics."""
@@ -195,7 +206,7 @@ class _Lesson:
         """Return the data sets that train and validate."""
         training = make_dataset(
             self.train_part,
-            batch_size=shared_batch(min(self.plan.batch_size, len(self.train_part)), self.shares),
+            batch_size=self.batch_size,
             augment=Augment.preset(self.plan.augment),
             augment_on=self.plan.augment_on,
             mix=Mix.preset(self.plan.mix),
@@ -219,7 +230,7 @@ class _Lesson:
         """Return the lesson with as many steps as end in time: whole epochs, and one at least. Leaves the model as it was."""
         before = [(variable, np.array(variable)) for variable in model.variables]
         self.compile(model)
-        batches = math.ceil(len(self.validation_part) / self.plan.batch_size)
+        batches = math.ceil(len(self.validation_part) / shared_batch(self.plan.batch_size, self.shares))
         pace = measure_pace(model, *self.feeds(), validation_batches=batches)
         for variable, value in before:
             variable.assign(value)

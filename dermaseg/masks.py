@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dermaseg.data.arrays import check_plane
+from dermaseg.arrays import check_plane
 
 __all__ = ["clean_mask"]
 

@@ -21,15 +21,18 @@ class AdamW(keras.optimizers.Adam):
     Args:
         learning_rate: As for `keras.optimizers.Adam`.
         decay: Share of each weight that a step takes off, times the learning rate.
+        kernels_only: Decay the kernels of convolutions and dense layers and nothing else: not biases, the scales and offsets of
+            normalisation, the sets of fuzzy rules or the weights of losses, of which 0 is no simpler a value than another.
         **options: Of `keras.optimizers.Adam`.
 
     References:
         Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2; the schedule multiplies the decay.
     """
 
-    def __init__(self, learning_rate: Any = 1e-3, *, decay: float = 0.0, **options: Any) -> None:
+    def __init__(self, learning_rate: Any = 1e-3, *, decay: float = 0.0, kernels_only: bool = False, **options: Any) -> None:
         super().__init__(learning_rate, **options)
         self.decay = decay
+        self.kernels_only = kernels_only
         self._shared: _Shared | None = None
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
@@ -45,7 +48,7 @@ class AdamW(keras.optimizers.Adam):
         if self._shared is None:
             self._shared = self._share(learning_rate)
         shared = self._shared
-        if self.decay and self._use_weight_decay(variable):
+        if self.decay and self._decays(variable):
             self.assign_sub(variable, variable * ops.cast(shared.decay, variable.dtype))
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
@@ -66,13 +69,18 @@ class AdamW(keras.optimizers.Adam):
             grad=tf.convert_to_tensor(tf.cast(gradient, variable.dtype)),  # an embedding's is sparse
         )
 
+    def _decays(self, variable: Any) -> bool:
+        # TensorFlow's variable comes here, or one device's part of it: Keras's own knows its name.
+        name = self._trainable_variables[self._get_variable_index(variable)].name
+        return self._use_weight_decay(variable) and (not self.kernels_only or name.endswith("kernel"))
+
     def _share(self, learning_rate: Any) -> _Shared:
         rate, step = (ops.cast(value, "float32") for value in (learning_rate, self.iterations + 1))
         return _Shared(rate, rate * self.decay, ops.power(self.beta_1, step), ops.power(self.beta_2, step))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make it again."""
-        return {**super().get_config(), "decay": self.decay}
+        return {**super().get_config(), "decay": self.decay, "kernels_only": self.kernels_only}
 
 
 class _Shared(NamedTuple):
@@ -87,7 +95,8 @@ class _Shared(NamedTuple):
 def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **options: Any) -> AdamW:
     """Make the optimizer of a training of so many steps, as `dermaseg.train` plans it.
 
-    The rate rises linearly over the first twentieth, and falls along half a cosine to a hundredth of its peak.
+    The rate rises linearly over the first twentieth, and falls along half a cosine to a hundredth of its peak. Kernels alone
+    decay.
 
     Args:
         learning_rate: The peak.
@@ -102,4 +111,4 @@ def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **opt
     rate = keras.optimizers.schedules.CosineDecay(
         learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup
     )
-    return AdamW(rate, decay=decay, **options)
+    return AdamW(rate, decay=decay, kernels_only=True, **options)

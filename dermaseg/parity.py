@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from dermaseg.converters import Predict, Size, Source
-from dermaseg.data import Samples, load_arrays, read_samples
+from dermaseg.data import Sample, Samples, load_arrays, read_samples
 from dermaseg.data.geometry import canvas
+from dermaseg.data.layout import find_images, scan
 from dermaseg.data.synthetic import synthetic_batch
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.metrics import jaccard_index
@@ -61,7 +62,8 @@ def calibration_photographs(
     """Read photographs for `export_model` to quantise and to compare on, with their masks where there are any.
 
     Args:
-        data: A folder in one of the layouts of `read_samples`, or a table of samples. Of several, take the training part.
+        data: A folder in one of the layouts of `read_samples`, one in which photographs lie by themselves, or a table of
+            samples. Of several, take the training part.
         size: Side in pixels of the square of the same area, as the model was trained at (`size` in its card), or height and
             width.
         count: At most so many, evenly taken; every other one of them first, for `export_model` calibrates on the first half.
@@ -75,7 +77,7 @@ def calibration_photographs(
     """
     if count < _FEWEST:
         raise ValueError(f"count={count}: two photographs at least, to calibrate on and to compare on.")
-    samples = data if isinstance(data, Samples) else read_samples(data)
+    samples = data if isinstance(data, Samples) else _read_folder(Path(data))
     masked = samples.with_masks()
     samples = masked if len(masked) >= _FEWEST else samples
     if len(samples) < _FEWEST:
@@ -157,6 +159,14 @@ def compare(source: Source, predict: Predict, probes: Sequence[Probe], limits: L
     if means and limits.jaccard_tolerance is not None:
         _hold_masks(means, limits.jaccard_tolerance, path)
     return {"largest_difference": float(every.max()), "mean_difference": float(every.mean()), **means}
+
+
+def _read_folder(folder: Path) -> Samples:
+    """Read a data set or, where no folder is in it as in each layout, the photographs that lie there."""
+    listing = scan(folder)
+    if listing.folders or not listing.has_images():
+        return read_samples(folder)
+    return Samples([Sample(stem, path) for stem, path in find_images(folder).items()], source=folder.name)
 
 
 def _hold(each: Mapping[str, np.ndarray], tolerance: float, path: Path) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.html import Card, Page
 from dermaseg.prediction.result import Prediction
-from dermaseg.runs import stream_text
+from dermaseg.runs import locked_folder, stream_text
 
 __all__ = ["save_predictions"]
 
 PAGE_PHOTO_PX = 480
 _SAVERS = min(4, os.cpu_count() or 1)  # threads: saving and measuring takes several times as long as predicting
+_FORMULA_SIGNS = ("=", "+", "-", "@")  # with which a cell begins that spreadsheets compute
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "deg": "degrees"}
 
 
@@ -30,7 +31,8 @@ def save_predictions(
 
     Few photographs are held at a time: they are measured and saved on threads of their own while the next are predicted. The
     table and the page take their names at the end, also when predicting breaks off, by an error or an interrupt, or when the
-    generator is closed: of all photographs that were predicted and could be saved. Without any, nothing is written.
+    generator is closed: of all photographs that were predicted and could be saved. Without any, nothing is written. The folder
+    is locked meanwhile, lest two processes mix their pictures there.
 
     Args:
         predictions: Names for the files, all different, with the predictions of one model; taken one at a time.
@@ -40,7 +42,11 @@ def save_predictions(
         page: Write the page. It holds a small copy of every photograph.
 
     Yields:
-        For each photograph its summary, the paths written, and its measurements: a row of the table.
+        For each photograph its summary, the paths written, and its measurements: a row of the table. There an apostrophe stands
+        before the name of a photograph that a spreadsheet would take for a formula.
+
+    Raises:
+        DataError: If another process is writing predictions to the folder.
     """
     folder = Path(folder)
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(_SAVERS) as savers:
@@ -53,7 +59,11 @@ def save_predictions(
             return write(*done)
 
         try:
-            for name, prediction in predictions:
+            for number, (name, prediction) in enumerate(predictions):
+                if number == 0:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    refusal = f"{folder}: another process is predicting into it. Wait for it, or give another --output."
+                    opened.enter_context(locked_folder(folder, refusal))
                 pending.append(savers.submit(_save, name, prediction, folder, measure=measure, page=page))
                 if len(pending) > _SAVERS:
                     yield first()
@@ -157,6 +167,8 @@ def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """Put nested figures into columns of their own, `p_nv`, `asymmetry` ...; names in one column stand apart by "; "."""
     flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
+    if str(row["photo"]).startswith(_FORMULA_SIGNS):
+        flat["photo"] = f"'{row['photo']}"
     flat |= {f"p_{name}": value for name, value in row.get("classes", {}).items()}
     flat |= {name: "; ".join(row[name]) for name in ("possible", "above_threshold") if name in row}
     for key, value in row.get("measurements", {}).items():

@@ -87,8 +87,8 @@ def list_presets(folder: str | Path | None = None) -> tuple[Preset, ...]:
 
 
 def is_preset(name: str | Path) -> bool:
-    """Tell whether a name is that of a packaged preset, and of nothing that stands in the working folder."""
-    return (FOLDER / f"{name}.json").is_file() and not Path(name).exists()
+    """Tell whether a name, and no path, is that of a packaged preset, and of nothing that stands in the working folder."""
+    return Path(name).name == str(name) and (FOLDER / f"{name}.json").is_file() and not Path(name).exists()
 
 
 def find_preset(name: str, *, folder: str | Path | None = None) -> Preset:

@@ -56,17 +56,7 @@ class RunFolder:
         Raises:
             DataError: If another process has it.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has none
-            yield
-            return
-        # A file of its own: one that is replaced while it is held, as the settings are, is another file to the next process.
-        with (self.path / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{self.path}: another process is training here. Wait for it, or stop it first.") from None
+        with locked_folder(self.path, f"{self.path}: another process is training here. Wait for it, or stop it first."):
             yield
 
     @property
@@ -115,6 +105,33 @@ class RunFolder:
         return self.path / "cache"
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path, refusal: str) -> Iterator[None]:
+    """Keep other processes that lock it too out of a folder. The system lets go of it by itself when a process dies.
+
+    Args:
+        folder: It must be there; its `.lock` stays. Where the disk or the system knows no locks, nobody is kept out.
+        refusal: What to say where another process has it.
+
+    Raises:
+        DataError: If another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield
+        return
+    # A file of its own: one that is replaced while it is held, as the settings are, is another file to the next process.
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(refusal) from None
+        except OSError:  # disks of some networks know no locks
+            pass
+        yield
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write beside the target, then rename: a full disk or an interrupt leaves the old file as it was.
 
@@ -127,12 +144,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".unfinished-{path.name}")
+        unfinished = _unfinished(path)
         try:
             write(unfinished)
             os.replace(unfinished, path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """Name what is not whole yet, beside the target: each process by itself, so that none moves another's file away."""
+    return path.with_name(f".unfinished-{os.getpid()}-{path.name}")
 
 
 @contextlib.contextmanager
@@ -156,7 +178,7 @@ def stream_text(path: Path) -> Iterator[TextIO]:
     Raises:
         OSError: If the system refuses to make it; its `filename` is `path`.
     """
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished = _unfinished(path)
     with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # A file name that is no UTF-8 reaches Python with surrogates, which can't be written.

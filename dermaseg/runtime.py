@@ -22,7 +22,7 @@ class OnnxModel:
     """A model that `export_model` wrote as `.onnx`, with the `predict_on_batch` of a Keras model.
 
     The file alone is enough: preprocessing is in its graph and the card in its metadata. `Predictor` takes it in place of a
-    Keras model.
+    Keras model, and reads its card.
 
     Args:
         path: The `.onnx` file.

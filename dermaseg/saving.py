@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -27,7 +28,7 @@ def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
         compiled: Also restore loss, metrics and the optimizer's state.
 
     Raises:
-        DataError: If the file is missing, torn or no model.
+        DataError: If the file is missing, damaged or no model.
     """
     if Path(path).is_dir():
         path = Path(path) / "model.keras"
@@ -35,5 +36,5 @@ def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
         raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
     try:
         return keras.saving.load_model(path, compile=compiled)
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as a Keras model ({str(error)[:300]}).") from error

@@ -61,7 +61,9 @@ def train(
             part that the data came with (`Test/` beside `Train/`), by `official_split`, to compare with published figures.
             Or a split of your own.
         start: A run folder, a saved model or the name of a preset, whose weights the new model starts from wherever layers
-            share name and shape: a segmentation network lends its encoder to a classifier of the same filters.
+            share name and shape: a segmentation network lends its encoder to a classifier of the same filters. Where the card
+            of the run or preset names other classes, or these in another order, the layer that names them starts anew; so it
+            does where a preset comes by `model={"weights": ...}`.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
         **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults. With `steps`, the task's `minutes`
@@ -73,6 +75,7 @@ def train(
     Raises:
         DataError: If the data cannot be read, or the folder already holds a run.
         ValueError: If a setting is outside its range.
+        TrainingError: If the loss becomes no number, or the validation lacks a figure that the task's monitor names.
 
     Warns:
         UserWarning: If photographs say neither lesion nor patient, if photographs are left out, if fewer steps are planned than
@@ -231,7 +234,8 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
     the same network, or one from the other. Whether it helps, the validation part says.
 
     Args:
-        runs: Finished runs of one task, with the same split, classes and layers.
+        runs: Finished runs of one task, with the same split, classes and layers; where they name classes, with the same
+            `imbalance` and `imbalance_strength`, for one correction of the classes' shares has to do for the mean.
         output: The run folder to make. It must not hold anything yet.
         task: As for `resume`.
 
@@ -260,6 +264,9 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
         if any(settings.get(name, False) != saved[-1].get(name, False) for settings in saved):
             raise DataError(f"{folders[0].path}: differs from {folders[-1].path} in its {name}.")
     task = task_of(folders[-1], task)
+    if task.target != "mask":
+        for folder in folders:
+            _check_balance(folder, folders[-1])
     models = [load_model(folder.model) for folder in folders]
     weights = [model.get_weights() for model in models]
     if any([values.shape for values in one] != [values.shape for values in weights[-1]] for one in weights):
@@ -280,3 +287,14 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
         recalibrate(mean, task=task)
         os.replace(mean.path, target)
     return RunFolder(target)
+
+
+def _check_balance(run: RunFolder, last: RunFolder) -> None:
+    """Refuse a run that evened classes out otherwise than the last: no factors would bring their shares back in the mean."""
+    own, other = (read_json(folder.settings)["settings"] for folder in (run, last))
+    for name in ("imbalance", "imbalance_strength"):
+        if own[name] != other[name]:
+            raise DataError(
+                f"{run.path}: was trained with {name}={own[name]!r}, and {last.path} with {other[name]!r}. "
+                "Train one of them again with the setting of the other."
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,25 @@ from dermaseg.models.inception_resnet import cache_features, split_head
 from dermaseg.optimizers import AdamW
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import find_preset, is_preset
+from dermaseg.runs import read_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 
 __all__ = ["lend_weights"]
 
 HEAD_LEARNING_RATE = 1e-3
+LABEL_HEAD = "label_logits"
+"""The layer with a column for each class, in every network of `dermaseg.models` that names classes."""
 
 
-def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
+def lend_weights(lender: keras.Model, borrower: keras.Model, *, skip: Collection[str] = ()) -> int:
     """Copy the weights of every layer that both models have under one name and with the same shapes.
 
     Args:
         lender: Where weights come from.
         borrower: Where they go; its other layers keep their own.
+        skip: Names of layers that keep their own in any case, as `"label_logits"`, the head, where the two name other classes:
+            of as many, or in another order, it has the same shape.
 
     Returns:
         How many layers were copied.
@@ -44,7 +49,7 @@ def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
         >>> lend_weights(build_unet(filters=(8, 16)), build_cnn(num_classes=2, filters=(8, 16))) > 0
         True
     """
-    lent = {layer.name: layer.get_weights() for layer in lender.layers if layer.weights}
+    lent = {layer.name: layer.get_weights() for layer in lender.layers if layer.weights and layer.name not in skip}
     copied = 0
     for layer in borrower.layers:
         weights = lent.get(layer.name, [])
@@ -57,6 +62,29 @@ def lend_weights(lender: keras.Model, borrower: keras.Model) -> int:
             "Build both with the same filters, or leave start out."
         )
     return copied
+
+
+def names_others(lender: str, class_names: Sequence[str]) -> bool:
+    """Tell whether the card of a preset, a run folder or a saved model names other classes, or the same in another order.
+
+    A model without a card is taken for one that names these.
+    """
+    if is_preset(lender):
+        card = find_preset(lender).card
+    else:
+        path = Path(lender)
+        beside = (path / "model.keras" if path.is_dir() else path).with_suffix(".json")
+        card = read_json(beside) if beside.is_file() else {}
+    return "class_names" in card and list(card["class_names"]) != list(class_names)
+
+
+def renew_head(model: keras.Model) -> None:
+    """Give the head that names classes the random weights that it was built with."""
+    for layer in model.layers:
+        if layer.name == LABEL_HEAD and isinstance(layer, keras.layers.Dense):
+            for weight, initial in ((layer.kernel, layer.kernel_initializer), (layer.bias, layer.bias_initializer)):
+                if weight is not None:
+                    weight.assign(initial(weight.shape, dtype=weight.dtype))
 
 
 def open_lender(start: str) -> keras.Model:

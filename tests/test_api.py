@@ -18,6 +18,7 @@ REFERENCE = Path(__file__).parents[1] / "docs" / "api"
 # Nobody should import these; everything else that stands directly in the package is public. What the modules of a package such
 # as `dermaseg.data` offer is public where the package itself offers it.
 INTERNAL = (
+    "arrays",
     "__main__",
     "_version",
     "callbacks",

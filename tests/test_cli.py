@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 import resource
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from dermaseg import cli, commands, options
@@ -256,6 +259,112 @@ def test_a_terminal_gets_lines_to_read(photographs, tmp_path, capsys, monkeypatc
     assert f"Look at {tmp_path / 'predictions.csv'}" in err
     assert cli.run([*given, "--json"]) == 0
     assert len([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == 2
+
+
+def test_sigterm_ends_a_prediction_as_ctrl_c_does(photographs, tmp_path):
+    terminated_at_the_third = """
+import io, signal, sys
+from dermaseg.cli import run
+
+class Stdout(io.StringIO):
+    def write(self, text):
+        if "_2_mask" in text:
+            signal.raise_signal(signal.SIGTERM)
+        return len(text)
+
+sys.stdout = Stdout()
+sys.exit(run(sys.argv[1:]))
+"""
+    arguments = ["predict", *photographs[:4], "--output", tmp_path / "output", "--no-measure"]
+    command = [sys.executable, "-c", terminated_at_the_third, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == cli.TERMINATED == 128 + signal.SIGTERM, done.stderr
+    assert "Traceback" not in done.stderr
+    saved = len(list((tmp_path / "output").glob("*_mask.png")))
+    assert saved >= 3
+    assert len((tmp_path / "output" / "predictions.csv").read_text().splitlines()) == 1 + saved
+    assert not list((tmp_path / "output").glob(".unfinished-*"))
+
+
+def test_sigterm_is_left_to_who_listened_before(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    heard = []
+    monkeypatch.setattr(cli, "_run", lambda _: heard.append(signal.getsignal(signal.SIGTERM)) or 0)
+    try:
+        for others in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(signal.SIGTERM, others)
+            assert cli.run([]) == 0
+            assert signal.getsignal(signal.SIGTERM) is others
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert callable(heard[0])
+    assert heard[1] is signal.SIG_IGN
+
+
+def test_ctrl_c_before_anything_is_done_names_no_folder(photographs, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dermaseg.prediction.Predictor", interrupted)
+        assert cli.run(["predict", str(photographs[0]), "--output", str(tmp_path / "none")]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
+    monkeypatch.setattr(options, "add_options", interrupted)
+    assert cli.run(["predict", str(photographs[0])]) == cli.INTERRUPTED
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_a_reader_that_has_had_enough_does_not_stop_the_masks(photographs, tmp_path):
+    """`dermaseg predict photos | head -1` writes all files."""
+    arguments = ["predict", *photographs[:6], "--output", tmp_path / "output", "--no-measure"]
+    command = [sys.executable, "-m", "dermaseg", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(timeout=120) == 0, said
+    assert len(list((tmp_path / "output").glob("*_mask.png"))) == 6
+    assert len((tmp_path / "output" / "predictions.csv").read_text().splitlines()) == 1 + 6
+    assert "predictions.html" in said
+    assert "BrokenPipe" not in said
+
+
+def test_a_closed_standard_output_is_no_error(photographs, tmp_path):
+    arguments = [sys.executable, "-m", "dermaseg", "predict", photographs[0], "--output", tmp_path, "--no-measure"]
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *map(str, arguments)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "predictions.html").is_file()
+
+
+def test_earlier_predictions_are_told_of_only_where_they_are_replaced(photographs, tmp_path, capsys):
+    output = tmp_path / "output"
+    assert cli.run(["predict", str(photographs[0]), "--output", str(output), "--no-measure"]) == 0
+    before = (output / "predictions.csv").read_bytes()
+    capsys.readouterr()
+    (tmp_path / "broken.jpg").write_text("not a photograph")
+    assert cli.run(["predict", str(tmp_path / "broken.jpg"), "--output", str(output)]) == cli.USER_ERROR
+    assert "earlier predictions" not in capsys.readouterr().err
+    assert (output / "predictions.csv").read_bytes() == before
+
+
+def test_a_name_as_long_as_a_file_system_takes_gets_its_mask(photographs, tmp_path):
+    longest = [tmp_path / f"{'x' * 250}{letter}.png" for letter in "ab"]
+    for path in longest:
+        shutil.copy(photographs[0], path)
+    output = tmp_path / "output"
+    assert cli.run(["predict", *map(str, longest), "--output", str(output), "--no-measure"]) == 0
+    assert len(list(output.glob("*_mask.png"))) == 2
+
+
+LETTERS = st.characters(exclude_characters="/\0", exclude_categories=["Cs"])
+
+
+@given(st.lists(st.builds(lambda text, count: text * count, st.text(LETTERS, min_size=1, max_size=6), st.integers(1, 60))))
+def test_output_names_differ_and_leave_room_for_what_is_added(stems):
+    names = predicting._distinct_names([Path(f"{number}/{stem}.jpg") for number, stem in enumerate(stems)])
+    assert len({name.casefold() for name in names}) == len(stems)
+    assert all(len(os.fsencode(f".unfinished-4194304-{name}_overlay.png")) <= 255 for name in names)
 
 
 def test_outputs_get_names_of_their_own():
@@ -535,6 +644,29 @@ def test_a_second_demo_leaves_the_photographs_of_the_first(tmp_path, capsys):
 def test_a_mistyped_model_does_not_become_another(tmp_path, capsys):
     assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "rnu", tmp_path / "photo.png")
     assert "leave --seed out" in fails(capsys, "train", "--resume", tmp_path, "--seed", 5)
+
+
+def test_what_is_no_photograph_is_not_taken_for_the_first(photographs, tmp_path, capsys):
+    (tmp_path / "lesion.tflite").write_bytes(b"TFL3")
+    (tmp_path / "DEP.ONNX").write_text("not a model")
+    options = [photographs[0], "--output", tmp_path / "output"]
+    said = fails(capsys, "predict", tmp_path / "lesion.tflite", *options)
+    assert "lesion.tflite: neither a model nor a photograph. A model is a run folder, a .keras or exported .onnx file" in said
+    assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "run-0.6", *options)
+    assert "DEP.ONNX: cannot be read as an ONNX model" in fails(capsys, "predict", tmp_path / "DEP.ONNX", *options)
+    assert not (tmp_path / "output").exists()
+    unusual = tmp_path / "photo.jfif"
+    Image.new("RGB", (40, 30)).save(unusual, "jpeg")
+    assert predicting._model_and_photos([unusual, photographs[0]]) == (None, [unusual, photographs[0]])
+
+
+def test_a_folder_with_a_model_alone_is_a_model(run, photographs, tmp_path):
+    for name in ("model.keras", "model.json"):
+        shutil.copy(run / name, tmp_path / name)
+    shutil.copy(photographs[0], tmp_path / "beside.png")
+    assert predicting._model_and_photos([tmp_path, photographs[0]]) == (tmp_path, [photographs[0]])
+    with pytest.raises(ValueError, match="name it before the photographs"):
+        predicting._model_and_photos([photographs[0], tmp_path])
 
 
 def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsys):

@@ -231,6 +231,21 @@ def test_a_batch_is_shared_equally_or_refused(monkeypatch):
     assert fitting._weighted({"loss": 1, "metrics": 2}, 2) == {"loss": 1, "weighted_metrics": 2}
 
 
+@pytest.mark.parametrize(("count", "shares"), [(86, 1), (86, 3), (7, 3), (5, 5)])
+def test_the_rate_is_planned_for_the_steps_that_are_taken(tmp_path, count, shares):
+    from dermaseg.data import make_synthetic
+    from dermaseg.fitting import _Lesson
+    from dermaseg.tasks import Settings, get_task
+
+    part = make_synthetic(tmp_path, count=count, size=(16, 16))
+    plan = Settings(size=16, batch_size=8, steps=40, max_epochs=5, augment="none")
+    lesson = _Lesson(get_task("segment"), plan, part, part, {"size": (16, 16), "target": "mask"}, shares)
+    training, _ = lesson.feeds()
+    assert lesson.steps_per_epoch == sum(1 for _ in training)
+    if count == 86:
+        assert lesson.epochs * lesson.steps_per_epoch == pytest.approx(40, abs=lesson.steps_per_epoch / 2)
+
+
 def test_shares_are_counted_along_the_batch(monkeypatch):
     import keras
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +48,38 @@ def test_the_heat_is_where_the_class_is(nested, inside):
 def test_nothing_speaks_for_a_class_that_is_not_there():
     heat = GradCAM(colour_model())(spots() / 255, class_index=[1, 0])
     np.testing.assert_array_equal(heat, np.zeros((2, 32, 32)))
+
+
+def green_model(*, inside=False):
+    """One sigmoid, the chance of green rather than red: the second class of `colour_model`, by the same map."""
+    images = keras.Input((None, None, 3), name="images")
+    convolution = layers.Conv2D(2, 1, use_bias=False, name="colours")
+    pooled = layers.GlobalAveragePooling2D()(convolution(images))
+    convolution.kernel.assign(np.array([[1, 0], [0, 1], [0, 0]], "float32").reshape(1, 1, 3, 2))
+    dense = layers.Dense(1, activation="sigmoid" if inside else None, name="logits")
+    label = dense(pooled)
+    dense.kernel.assign([[-1.0], [1.0]])
+    return keras.Model(images, label if inside else layers.Activation("sigmoid", name="label")(label))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_sigmoid_has_two_classes(inside):
+    images = spots()
+    bright = (images.max(-1) > 0).astype("float32")
+    explain = GradCAM(green_model(inside=inside))
+    np.testing.assert_allclose(explain(images / 255), bright, atol=1e-5)  # red of the first, green of the second
+    for class_index in (0, 1):
+        speaks = (np.arange(2) == class_index)[:, None, None]
+        np.testing.assert_allclose(explain(images / 255, class_index), bright * speaks, atol=1e-5)
+    with pytest.raises(ValueError, match="class_index must be from 0 to 1, got 2 to 2"):
+        explain(images, 2)
+
+
+def test_threads_wait_for_each_other():
+    explain, images = GradCAM(colour_model()), spots(8) / 255
+    with ThreadPoolExecutor(4) as pool:
+        heatmaps = list(pool.map(lambda image: explain(image[None])[0], images))
+    np.testing.assert_allclose(heatmaps, (images.max(-1) > 0).astype("float32"), atol=1e-5)
 
 
 def test_it_is_the_published_formula():

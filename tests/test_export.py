@@ -16,12 +16,13 @@ from dermaseg import cli
 from dermaseg.converters import CONVERTERS
 from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.export import export_graph, export_model, training_size
+from dermaseg.export import calibration_photographs, export_graph, export_model, training_size
 from dermaseg.metrics import segmentation_scores
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
 from dermaseg.prediction import Predictor
 from dermaseg.pretrained import FOLDER, find_preset
 from dermaseg.runtime import OnnxModel
+from dermaseg.saving import load_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -260,6 +261,35 @@ def test_the_shell_calibrates_on_a_folder(tmp_path, capsys):
 
 
 @tensorflow_only
+def test_the_shell_calibrates_on_photographs_alone(tmp_path):
+    make_synthetic(tmp_path / "data", count=4, size=(45, 60))
+    convolutional().save(tmp_path / "model.keras")
+    (tmp_path / "model.json").write_text(json.dumps({"size": 40}))
+    command = ["export", str(tmp_path / "model.keras"), str(tmp_path / "lesion.onnx"), "--calibrate"]
+    assert not cli.run([*command, str(tmp_path / "data" / "images")])
+    facts = OnnxModel(tmp_path / "lesion.onnx").card["export"]
+    assert (facts["checked_photographs"], facts["checked_px"]) == (4, [[35, 46]])
+
+
+def test_photographs_beside_a_folder_that_is_no_layout_are_not_taken_for_all(tmp_path):
+    folder = make_synthetic(tmp_path / "data", count=2, size=(45, 60)).rows[0].image.parent
+    (folder / "others").mkdir()
+    with pytest.raises(DataError, match="Looked there and one level down"):
+        calibration_photographs(folder, size=32)
+
+
+@tensorflow_only
+def test_the_shell_calibrates_at_the_size_that_a_model_is_built_for(tmp_path):
+    inputs = keras.Input((32, 40, 3), name="images")
+    keras.Model(inputs, convolutional()(inputs)).save(tmp_path / "model.keras")
+    (tmp_path / "model.json").write_text(json.dumps({"size": 64}))
+    make_synthetic(tmp_path / "data", count=4, size=(45, 60))
+    command = ["export", str(tmp_path / "model.keras"), str(tmp_path / "lesion.onnx"), "--calibrate", str(tmp_path / "data")]
+    assert not cli.run(command)
+    assert OnnxModel(tmp_path / "lesion.onnx").card["export"]["checked_px"] == [[32, 40]]
+
+
+@tensorflow_only
 @pytest.mark.thorough
 def test_a_preset_is_exported_by_its_name_and_has_no_normalisation_left(tmp_path):
     path = export_model("unet-ham10000-128", tmp_path / "model.onnx")
@@ -278,6 +308,15 @@ def test_the_training_size_is_told_by_the_card(model, tmp_path):
         training_size(tmp_path / "model.keras")
     (tmp_path / "model.json").write_text(json.dumps({"size": 96}))
     assert training_size(tmp_path / "model.keras") == training_size(tmp_path) == 96
+
+
+def test_a_damaged_model_is_named(model, tmp_path):
+    path = tmp_path / "model.keras"
+    model.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(50) + content[150:])
+    with pytest.raises(DataError, match=r"model\.keras: cannot be read as a Keras model \("):
+        load_model(path)
 
 
 @tensorflow_only

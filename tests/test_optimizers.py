@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from dermaseg.models import build_hybrid
 from dermaseg.optimizers import AdamW, planned_adamw
 
 
@@ -64,6 +65,20 @@ def test_weights_that_are_excluded_are_not_decayed():
     np.testing.assert_array_equal(np.asarray(pairs[0][1]), [2.0, -3.0])
 
 
+def test_in_a_planned_training_kernels_alone_decay():
+    model = build_hybrid(num_classes=3, filters=(8, 16), fuzzy=True)
+    optimizer = planned_adamw(0.1, steps=20, decay=0.5)
+    variables = model.trainable_variables
+    optimizer.build(variables)
+    for variable in variables:
+        variable.assign(keras.ops.ones(variable.shape))
+    optimizer.apply([keras.ops.zeros(variable.shape) for variable in variables])
+    decayed = {variable.path for variable in variables if (np.asarray(variable) < 1).any()}
+    assert decayed == {variable.path for variable in variables if variable.name == "kernel"}
+    kept = {variable.name for variable in variables if variable.path not in decayed}
+    assert {"bias", "gamma", "beta", "attention", "log_variance", "center", "rho", "theta"} <= kept
+
+
 def test_an_embedding_is_trained():
     model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(7, 4), keras.layers.Flatten()])
     model.compile(AdamW(0.1), "mse", jit_compile=False)
@@ -79,11 +94,12 @@ def test_the_decay_does_something():
 
 
 def test_it_is_saved_with_the_model_and_goes_on(tmp_path):
-    model = trained(AdamW(0.05, decay=0.3), built=True)
+    model = trained(AdamW(0.05, decay=0.3, kernels_only=True), built=True)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.optimizer, AdamW)
     assert loaded.optimizer.decay == 0.3
+    assert loaded.optimizer.kernels_only
     assert int(loaded.optimizer.iterations) == 20
     x = np.ones((8, 6))
     for each in (model, loaded):

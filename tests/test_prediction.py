@@ -1,3 +1,6 @@
+import io
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from dermaseg.conformal import ConformalClassifier, Rejection
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.models import build_unet
-from dermaseg.prediction import Prediction, Predictor, clean_mask
+from dermaseg.prediction import Prediction, Predictor, clean_mask, photos
+from dermaseg.prediction.outputs import named_outputs
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
@@ -280,3 +284,144 @@ def test_names_must_be_as_many_as_the_models_classes():
     predictor.class_names = ("a", "b")
     with pytest.raises(ValueError, match="gives 3 classes, and class_names has 2: a, b"):
         predictor(np.zeros((32, 32, 3), np.uint8))
+
+
+class Returning:
+    """A network that returns what it is told, as often as there are photographs."""
+
+    def __init__(self, outputs):
+        self.outputs = outputs
+        self.batches = []
+
+    def predict_on_batch(self, batch):
+        self.batches.append(len(batch))
+        return keras.tree.map_structure(lambda output: np.repeat(output, len(batch), axis=0), self.outputs)
+
+
+MASK, LABEL = np.full((1, 32, 32, 1), 0.8, "float32"), np.array([[0.3, 0.7]], "float32")
+
+
+@pytest.mark.parametrize("tta", ["none", "flips"])
+@pytest.mark.parametrize("outputs", [[MASK, LABEL], (LABEL, MASK), {"label": LABEL, "mask": MASK, "mask_coarse": MASK[:, ::2]}])
+def test_a_list_of_outputs_goes_by_its_axes_and_a_dict_by_its_names(outputs, tta):
+    prediction = Predictor(Returning(outputs), size=32, tta=tta)(photo(32, 32))
+    np.testing.assert_allclose(prediction.probability, 0.8, rtol=1e-6)
+    assert prediction.classes == pytest.approx({"class_0": 0.3, "class_1": 0.7})
+    assert set(prediction.disagreement) == ({"mask", "label"} if tta == "flips" else set())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        ({"seg": MASK}, "outputs are named seg; predicting needs `mask` or `label`"),
+        ([MASK, MASK], "two outputs of the axes of a mask"),
+        (MASK[..., 0], r"an output of shape \(2, 32, 32\)"),
+        ({"mask": MASK[..., 0]}, r"mask has the shape \(2, 32, 32\), not \(batch, height, width, channels\)"),
+        (8 * MASK, "mask holds values from 6.4 to 6.4, which are no probabilities"),
+        (np.nan * MASK, "mask holds values from nan to nan"),
+        ({"mask": MASK, "label": -LABEL}, "label holds values from -0.7 to -0.3"),
+    ],
+)
+def test_outputs_that_are_not_understood_are_named(outputs, said):
+    with pytest.raises(ValueError, match=said):
+        list(Predictor(Returning(outputs), size=32).predict([photo(32, 32)] * 2))
+
+
+def test_a_mask_of_logits_is_not_read_as_probabilities():
+    logits = build_unet(filters=(4, 8), classifier_activation="linear")
+    logits.get_layer("mask_logits").bias.assign([-9.0])
+    with pytest.raises(ValueError, match=r"no probabilities.*classifier_activation='auto'"):
+        Predictor(logits, size=32)(photo(32, 32))
+
+
+def test_dropout_needs_the_names_of_outputs_too():
+    images = keras.Input((None, None, 3))
+    mask = keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.Dropout(0.5)(keras.layers.Rescaling(1 / 255)(images)))
+    with pytest.raises(ValueError, match="named seg"):
+        Predictor(keras.Model(images, {"seg": mask}), size=32, dropout_samples=2)(photo(32, 32))
+
+
+@given(arrays(np.float16, (2, 3), elements=st.floats(-0.0078125, 1.0078125, width=16)))
+def test_rounding_of_half_precision_is_cut_off(label):
+    found = named_outputs(label)["label"]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.clip(label.astype("float32"), 0, 1))
+
+
+@given(
+    arrays(np.float32, (2, 3), elements=st.floats(0, 1, width=32)),
+    st.floats(allow_nan=True, width=32).filter(lambda value: not -0.01 <= value <= 1.01),
+)
+def test_one_value_that_is_no_probability_is_enough(label, wrong):
+    label[1, 2] = wrong
+    with pytest.raises(ValueError, match="no probabilities"):
+        named_outputs({"label": label})
+
+
+@pytest.mark.parametrize("one", ["photo.jpg", Path("photo.jpg"), photo(4, 4), Image.new("RGB", (4, 4)), b"jpeg", None])
+def test_one_photograph_is_not_taken_for_several(predictor, one):
+    with pytest.raises(TypeError, match=f"photos must be a list of photographs.*{type(one).__name__}.*predictor\\(photo\\)"):
+        predictor.predict(one)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_holds_a_photograph_at_least(predictor, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {batch_size}"):
+        predictor.predict([photo(4, 4)], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("given", [b"jpeg", io.BytesIO(b"jpeg"), None, 5])
+def test_what_is_no_photograph_says_what_is(predictor, given):
+    with pytest.raises(
+        TypeError, match=rf"a path, a PIL image or an RGB array, got {type(given).__name__}.*io\.BytesIO\(data\)"
+    ):
+        predictor(given)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0, 3)])
+def test_an_array_without_pixels_is_named(predictor, shape):
+    with pytest.raises(ValueError, match="hold a pixel at least"):
+        predictor(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("wrong", ["missing.jpg", b"jpeg", np.zeros((4, 4, 3))])
+def test_photographs_before_one_that_cannot_be_read_are_predicted(predictor, wrong):
+    good = [photo(40, 50, 0), photo(40, 50, 1)]
+    predictions = predictor.predict([*good, wrong, photo(40, 50, 2)])
+    for image in good:
+        assert next(predictions).image is image
+    with pytest.raises((TypeError, ValueError)):
+        next(predictions)
+
+
+@given(st.lists(st.sampled_from([(8, 8), (16, 8), (40, 40)]), max_size=12), st.integers(1, 5), st.sampled_from([1, 200, 10**6]))
+def test_a_batch_ends_at_its_size_or_with_too_many_pixels(shapes, batch_size, most):
+    images = [photo(*shape, seed) for seed, shape in enumerate(shapes)]
+    model = Returning(LABEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photos, "_MOST_PIXELS", most)
+        found = list(Predictor(model, size=8).predict(images, batch_size=batch_size))
+    assert [prediction.image.tobytes() for prediction in found] == [image.tobytes() for image in images]
+    assert sum(model.batches) == len(images)
+    assert max(model.batches, default=0) <= min(batch_size, 1 + most // 64)
+
+
+def test_large_photographs_are_not_held_all_at_once(monkeypatch):
+    monkeypatch.setattr(photos, "_MOST_PIXELS", 5 * 64)
+    taken = 0
+
+    def camera():
+        nonlocal taken
+        for seed in range(16):
+            taken += 1
+            yield photo(8, 8, seed)
+
+    next(Predictor(Returning(LABEL), size=8).predict(camera()))
+    assert taken <= 5 + photos._AHEAD
+
+
+def test_predictions_can_be_compared_and_put_in_a_set(predictor):
+    first, second = predictor.predict([photo(8, 8)] * 2)
+    assert first == first
+    assert first != second
+    assert len({first, second, first}) == 2

@@ -2,6 +2,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import os
 import threading
 import time
 import tracemalloc
@@ -11,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermaseg import prediction_page
+from dermaseg import prediction_page, runs
 from dermaseg.conformal import Rejection
 from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
+from dermaseg.errors import DataError
 from dermaseg.prediction import Prediction
 from dermaseg.prediction_page import save_predictions
-from dermaseg.runs import stream_text, write_csv
+from dermaseg.runs import stream_text, write_atomically, write_csv
 
 DECISIONS = Decisions(mask_rejection=Rejection(threshold=0.5, coverage=0.9, risk=0.1, samples=100))
 
@@ -165,3 +167,62 @@ def test_names_of_several_words_can_be_told_apart_in_the_table(tmp_path):
 def test_a_name_that_is_no_utf_8_does_not_stop_the_table(tmp_path):
     write_csv(tmp_path / "table.csv", [{"photo": "l\udce9sion.jpg", "lesion_px": 5}])
     assert (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[1] == "l?sion.jpg,5"
+
+
+def test_two_processes_do_not_predict_into_one_folder(tmp_path):
+    rows = save_predictions(predictions(), tmp_path, measure=False)
+    next(rows)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DataError, match=rf"{tmp_path}: another process is predicting into it.*another --output"):
+        next(save_predictions([("other", next(predictions())[1])], tmp_path, measure=False))
+    assert not (tmp_path / "other_mask.png").exists()
+    assert set(before) <= set(tmp_path.iterdir())
+    assert len(list(rows)) == 2
+    assert len(list(save_predictions(predictions(), tmp_path, measure=False))) == 3  # again, once the other has ended
+
+
+def test_a_disk_that_knows_no_locks_is_used_without(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert len(list(save_predictions(predictions(), tmp_path, measure=False))) == 3
+
+
+def test_two_processes_that_write_one_file_lose_none(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+
+    def as_another_process(write):
+        with monkeypatch.context() as patch:
+            patch.setattr(runs.os, "getpid", lambda: os.getppid())
+            write()
+
+    def streamed(text):
+        with stream_text(path) as file:
+            file.write(text)
+
+    with stream_text(path) as file:
+        as_another_process(lambda: streamed("theirs"))
+        assert path.read_text() == "theirs"
+        file.write("ours")
+    assert path.read_text() == "ours"
+
+    def slowly(unfinished):
+        unfinished.write_text("ours, again")
+        as_another_process(lambda: write_atomically(path, lambda other: other.write_text("theirs, again")))
+
+    write_atomically(path, slowly)
+    assert path.read_text() == "ours, again"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1).jpg", "+1.jpg", "-1.jpg", "@a.jpg", "a=1.jpg"])
+def test_a_photographs_name_is_no_formula_in_the_table(tmp_path, name):
+    prediction = Prediction(Path(name), np.zeros((8, 8, 3), np.uint8))
+    (row,) = save_predictions([("photo", prediction)], tmp_path, measure=False)
+    assert row["photo"] == name
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        (written,) = csv.DictReader(file)
+    assert written["photo"] == (name if name[0] == "a" else f"'{name}")

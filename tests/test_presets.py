@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +81,13 @@ def test_packaged_presets_stay_small():
     assert list_presets()[0].name == DEFAULT_PRESET
     assert is_preset(DEFAULT_PRESET)
     assert not is_preset("photo.jpg")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_is_no_preset(kind, tmp_path):
+    (tmp_path / "model.json").write_text("{}")
+    assert not is_preset(kind(tmp_path / "model"))
+    assert not is_preset(kind(FOLDER / DEFAULT_PRESET))
 
 
 @pytest.mark.parametrize("preset", list_presets(), ids=lambda preset: preset.name)

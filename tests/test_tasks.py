@@ -17,7 +17,7 @@ from dermaseg.run_data import is_own
 from dermaseg.runs import RunFolder, read_json, write_json
 from dermaseg.tasks import IMBALANCE, TASKS, Settings, get_task, prior_factors
 from dermaseg.tasks.objectives import sampling_weights
-from dermaseg.training import recalibrate, resume, train
+from dermaseg.training import average_runs, recalibrate, resume, train
 from dermaseg.transfer import lend_weights
 
 TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model": {"filters": (8, 16)}}
@@ -344,6 +344,12 @@ def test_a_part_that_is_all_right_makes_no_probability_surer():
     assert 0.5 < decisions.thresholds["malignant"] < 1
 
 
+def test_decisions_of_a_newer_version_are_read_as_far_as_they_are_known():
+    content = {**Decisions(temperature=1.5).to_dict(), "calibrated_on": 40, "sex": "f"}
+    with pytest.warns(UserWarning, match=r"decisions: left out calibrated_on, sex, .* written by a newer dermaseg\?"):
+        assert Decisions.from_dict(content) == Decisions(temperature=1.5)
+
+
 @pytest.fixture(scope="module")
 def uneven(samples):
     """Of class k the first 2 + k photographs."""
@@ -519,3 +525,33 @@ def test_nine_classes_take_local_weights(tmp_path):
     table = dataclasses.replace(table, rows=rows, class_names=names)
     with pytest.raises(ValueError, match="there is no file"):
         train("classify-9", table, tmp_path / "run", size=75, model={"weights": str(tmp_path / "missing.h5")})
+
+
+@pytest.mark.parametrize("imbalance", IMBALANCE)
+def test_what_was_compiled_decides_which_shares_come_back(uneven, imbalance):
+    plan = Settings(imbalance=imbalance, imbalance_strength=0.5)
+    own = get_task("classify").compile_options(uneven, plan)
+    assert prior_factors(uneven, plan, own) == prior_factors(uneven, plan)
+    assert prior_factors(uneven, plan, {"loss": {"mask": "mse", "label": own["loss"]}}) == prior_factors(uneven, plan)
+    plain = prior_factors(uneven, plan, {"loss": "sparse_categorical_crossentropy"})
+    assert (plain == ()) == (imbalance != "sampling")
+
+
+def test_the_shares_that_come_back_are_those_that_a_loss_was_given(uneven):
+    counts = np.bincount(uneven.labels, minlength=7)
+    loss = LogitAdjustedCrossentropy(priors=range(1, 8), tau=2)
+    np.testing.assert_allclose(prior_factors(uneven, Settings(), {"loss": loss}), (np.arange(1, 8) / 7) ** 2)
+    both = np.arange(1, 8) ** 2 * counts
+    factors = prior_factors(uneven, Settings(imbalance="sampling"), {"loss": loss})
+    np.testing.assert_allclose(factors, both / both.max())
+    assert prior_factors(uneven, Settings(), {"loss": LogitAdjustedCrossentropy(priors=counts, tau=0)}) == ()
+
+
+@pytest.mark.parametrize(("name", "value"), [("imbalance", "none"), ("imbalance_strength", 1.0)])
+def test_runs_that_evened_classes_out_otherwise_have_no_mean(classifier, tmp_path, name, value):
+    other = RunFolder.open(shutil.copytree(classifier.path, tmp_path / "other"))
+    saved = read_json(other.settings)
+    write_json(other.settings, {**saved, "settings": {**saved["settings"], name: value}})
+    with pytest.raises(DataError, match=rf"other: was trained with {name}={value!r}, and .*classifier with .* Train one"):
+        average_runs([classifier, other, classifier], tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()

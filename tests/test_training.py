@@ -198,6 +198,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, interru
         np.testing.assert_allclose(second[name], first[name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_a_resumed_training_decays_what_it_decayed(interrupted):
+    optimizer = load_model(interrupted / "checkpoints" / "epoch-0001.keras", compiled=True).optimizer
+    assert optimizer.decay == Settings().weight_decay
+    assert optimizer.kernels_only
+
+
 def test_a_run_whose_photographs_have_moved_goes_on_and_is_scored_where_they_are(interrupted, data, tmp_path):
     moved = Path(shutil.copytree(data, tmp_path / "moved"))
     saved = json.loads((interrupted / "samples.json").read_text().replace(str(data), str(tmp_path / "gone")))
@@ -379,6 +385,15 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(data, tmp_path):
         train("segment", data, tmp_path / "nan", callbacks=[Spoil()], **TINY)
 
 
+def test_a_monitor_that_names_no_figure_ends_the_first_validated_epoch(data, tmp_path):
+    begun = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begun.append(epoch))
+    own = dataclasses.replace(get_task("segment"), name="mine", monitor=("val_jaccard", "val_auc"))
+    with pytest.raises(callbacks.TrainingError, match=r"no figure 'val_auc' .* there are val_jaccard, val_loss\. Name some"):
+        train(own, data, tmp_path / "run", callbacks=[watch], **TINY)
+    assert begun == [0]
+
+
 class Spoil(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         weights = self.model.get_weights()
@@ -411,6 +426,20 @@ def test_mistakes_are_named(data, tmp_path):
     with pytest.raises(DataError, match="no sample has a mask"):
         train("segment", read_samples(data).map(lambda sample: type(sample)(sample.id, sample.image)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("weight_decay", value) for value in (-0.1, float("nan"), float("inf"), True, "0.1")),
+        *(("learning_rate", value) for value in (0, -1e-3, float("nan"), float("inf"), None)),
+        *(("seed", value) for value in (-1, 2**32, 1.5, True)),
+    ],
+)
+def test_settings_outside_their_range_are_named(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {value!r}\."):
+        Settings(**{name: value})
+    assert Settings(weight_decay=0, learning_rate=1, seed=2**32 - 1).weight_decay == 0
 
 
 class Average(keras.callbacks.Callback):

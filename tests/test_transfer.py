@@ -9,9 +9,11 @@ import pytest
 
 from dermaseg import cli, transfer
 from dermaseg.data import Split, make_synthetic, read_samples
-from dermaseg.models import build_inception_resnet
+from dermaseg.fitting import new_model
+from dermaseg.models import build_cnn, build_inception_resnet
 from dermaseg.prediction import Predictor
-from dermaseg.runs import read_json
+from dermaseg.presets import DEFAULT_PRESET, load_preset
+from dermaseg.runs import read_json, write_json
 from dermaseg.tasks import Settings, get_task
 from dermaseg.training import recalibrate, resume, train
 from dermaseg.transfer import head_comes_first, train_head
@@ -152,6 +154,41 @@ def test_a_network_without_a_base_has_no_head_to_train_first(samples, tmp_path):
         Settings(head_epochs=-1)
     assert head_comes_first(get_task("classify-9").settings)
     assert not head_comes_first(Settings(head_epochs=3, model={"weights": None}))
+
+
+def head_of(model):
+    return [np.asarray(weight) for weight in model.get_layer("label_logits").weights]
+
+
+@pytest.mark.parametrize("given", ["folder", "file", "file without a card"])
+def test_a_head_is_lent_to_the_same_classes_in_the_same_order_alone(samples, tmp_path, given):
+    lender = build_cnn(num_classes=9, filters=(8, 16))
+    lender.save(tmp_path / "model.keras")
+    if given != "file without a card":
+        write_json(tmp_path / "model.json", {"class_names": list(samples.class_names)})
+    start = tmp_path if given == "folder" else tmp_path / "model.keras"
+    others = samples.relabel({name: "wart" if name == "class 0" else name for name in samples.class_names})
+    turned = samples.with_class_names(tuple(reversed(samples.class_names)))
+    for part, alike in ((samples, True), (others, False), (turned, False)):
+        model = new_model(get_task("classify"), Settings(model={"filters": (8, 16)}), part, precision="float32", start=start)
+        lent = np.array_equal(head_of(model)[0], head_of(lender)[0])
+        assert lent == (alike or given == "file without a card")
+        np.testing.assert_array_equal(*(net.get_layer("stem_conv").get_weights()[0] for net in (model, lender)))
+
+
+@pytest.mark.parametrize("how", ["start", "weights"])
+def test_a_presets_head_is_lent_to_its_own_classes_alone(how, classes_folder):
+    samples = read_samples(classes_folder)
+    plan, start = (Settings(), DEFAULT_PRESET) if how == "start" else (Settings(model={"weights": DEFAULT_PRESET}), None)
+    stored = head_of(load_preset(DEFAULT_PRESET))
+    for part in (samples, samples.with_class_names(tuple(reversed(samples.class_names)))):
+        kernel, bias = head_of(new_model(get_task("hybrid"), plan, part, precision="float32", start=start))
+        if part is samples:
+            np.testing.assert_array_equal(kernel, stored[0])
+        else:
+            assert not bias.any()
+            assert kernel.std() > 0
+            assert np.abs(kernel - stored[0]).max() > 0.01
 
 
 def test_thresholds_reach_the_sensitivity_asked_for(samples, tmp_path):

@@ -1,4 +1,7 @@
-"""On JAX nothing needs TensorFlow: data, models, layers, losses, metrics, training and prediction run where there is none."""
+"""On JAX nothing needs TensorFlow: data, models, layers, losses, metrics, training and prediction run where there is none.
+
+Where neither is there, a command says so.
+"""
 
 import os
 import subprocess
@@ -9,9 +12,11 @@ import pytest
 HIDE = """
 import sys
 
+HIDDEN = ("tensorflow", "tf2onnx")
+
 class Hidden:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("tensorflow", "tf2onnx"):
+        if name.partition(".")[0] in HIDDEN:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Hidden())
@@ -43,6 +48,29 @@ assert evaluate(run.path, samples[:2], subgroups=()).figures["jaccard"].count ==
 assert Predictor()(samples[0].image).mask.shape == (48, 64)
 assert "tensorflow" not in sys.modules
 """
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+@pytest.mark.parametrize(
+    "command",
+    [["predict", "model.keras", "photo.jpg"], ["export", "model.keras", "x.onnx"], ["train", "--data", ".", "--output", "run"]],
+    ids=lambda command: command[0],
+)
+def test_a_package_that_is_missing_is_named(tmp_path, missing, command):
+    code = f"{HIDE}\nHIDDEN = ({missing!r},)\nfrom dermaseg import cli\nsys.exit(cli.run({command!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"dermaseg: {missing} cannot be imported, and this command needs it: pip install dermaseg.")
+    assert "KERAS_BACKEND=jax" in done.stderr
+    assert "a preset or an .onnx file" in done.stderr
 
 
 @pytest.mark.slow

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from dermaseg.arrays import check_image_and_mask
 from dermaseg.artefacts.corners import DARK_CORNER_THRESHOLD, dark_corner_score
 from dermaseg.artefacts.hair import HAIR_THRESHOLD, hair_pixels, hair_share
 from dermaseg.artefacts.ruler import RULER_THRESHOLD, ruler_score
 from dermaseg.artefacts.scale import reduced
 from dermaseg.artefacts.skin import bare_skin, skin_colour, skin_tone_group, tone
-from dermaseg.data.arrays import check_image_and_mask
 
 __all__ = ["image_attributes"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dermaseg.arrays import check_image, check_image_and_mask
 from dermaseg.artefacts.regions import away_from, middle
-from dermaseg.data.arrays import check_image, check_image_and_mask
 from dermaseg.data.hair import hair_width
 
 __all__ = ["DARK_CORNER_THRESHOLD", "dark_corner_pixels", "dark_corner_score", "lit_pixels"]

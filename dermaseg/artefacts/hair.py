@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dermaseg.arrays import check_image, check_image_and_mask
 from dermaseg.artefacts.corners import lit_pixels
 from dermaseg.artefacts.regions import surroundings
-from dermaseg.data.arrays import check_image, check_image_and_mask
 from dermaseg.data.hair import find_hair
 
 __all__ = ["HAIR_THRESHOLD", "hair_pixels", "hair_score", "hair_share"]

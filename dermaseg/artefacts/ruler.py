@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dermaseg.data.arrays import check_image
+from dermaseg.arrays import check_image
 from dermaseg.data.hair import hair_width
 
 __all__ = ["RULER_THRESHOLD", "ruler_score"]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dermaseg.arrays import check_image, check_image_and_mask
 from dermaseg.artefacts.corners import lit_pixels
 from dermaseg.artefacts.hair import hair_pixels
 from dermaseg.artefacts.lab import lab_pixels
 from dermaseg.artefacts.regions import surroundings
-from dermaseg.data.arrays import check_image, check_image_and_mask
 
 __all__ = ["SKIN_TONES", "bare_skin", "skin_colour", "skin_pixels", "skin_tone_angle", "skin_tone_group", "tone"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from dermaseg.console import load_backend_quietly
 
@@ -14,13 +15,14 @@ def export(options: argparse.Namespace) -> None:
     if options.precision == "int8" and options.calibrate is None:
         raise ValueError("--precision int8 needs --calibrate DIR: photographs like those to come.")
     load_backend_quietly()
-    from dermaseg.export import calibration_photographs, export_model, training_size
+    from dermaseg.export import calibration_photographs, export_model
 
     size = None if options.size is None else tuple(options.size)
     images, masks = None, None
     if options.calibrate is not None:
-        at = size or training_size(options.model)
-        images, masks = calibration_photographs(options.calibrate, size=at, count=options.calibrate_count)
+        images, masks = calibration_photographs(
+            options.calibrate, size=size or _photograph_size(options.model), count=options.calibrate_count
+        )
     print(
         export_model(
             options.model,
@@ -33,3 +35,17 @@ def export(options: argparse.Namespace) -> None:
             jaccard_tolerance=options.jaccard_tolerance,
         )
     )
+
+
+def _photograph_size(model: Path) -> int | tuple[int, int]:
+    """Return the height and width that a model is built for, or, where it takes any, the side that it was trained at."""
+    from dermaseg.export import training_size
+    from dermaseg.pretrained import is_preset
+    from dermaseg.saving import load_model
+
+    if not is_preset(model):  # which takes any
+        inputs = getattr(load_model(model), "inputs", None) or []
+        match [tuple(each.shape) for each in inputs]:
+            case [(_, int(height), int(width), _)]:
+                return height, width
+    return training_size(model)

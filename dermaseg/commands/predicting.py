@@ -6,18 +6,21 @@ import argparse
 import contextlib
 import importlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dermaseg.console import USER_ERROR, complain, console, load_backend_quietly, say
+from dermaseg.console import USER_ERROR, complain, console, discard_output, load_backend_quietly, say, visible
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
-from dermaseg.errors import DermasegError
+from dermaseg.errors import DataError, DermasegError
 from dermaseg.prediction.photos import Photo
 
 __all__ = ["predict"]
+
+_LONGEST_NAME = 200  # bytes: file systems take 255, and `_overlay.png` and the name of an unfinished file come around it
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -31,9 +34,6 @@ def predict(options: argparse.Namespace) -> int:
     output = options.output.resolve()
     if any(given.is_dir() and given.resolve() == output for given in given_photos):
         raise ValueError(f"{options.output}: masks would lie among the photographs. Give another --output.")
-    if (options.output / "predictions.csv").exists():
-        replaced = "table and page are" if options.page else "the table is"
-        say(f"{options.output} holds earlier predictions: {replaced} replaced, and outlines of the same names.")
     if options.dropout_samples or _needs_keras(model):
         load_backend_quietly()
     elif options.measure:
@@ -65,7 +65,9 @@ def predict(options: argparse.Namespace) -> int:
         # Closed on Ctrl-C too, so that the table and the page are written before the command ends.
         with contextlib.closing(save_predictions(named, options.output, measure=options.measure, page=options.page)) as rows:
             for done, row in enumerate(rows, start=1):
-                print(json.dumps(row) if as_json else _line(row), flush=True)
+                if done == 1:
+                    _tell_of_earlier(options)
+                _print(json.dumps(row) if as_json else _line(row))
                 moved(done + failed, len(photos))
     if done:
         shown = options.output / ("predictions.html" if options.page else "predictions.csv")
@@ -85,6 +87,21 @@ def _load_what_measures() -> None:
             importlib.import_module(name)
 
 
+def _tell_of_earlier(options: argparse.Namespace) -> None:
+    """Say what is being replaced, while it is still there."""
+    if (options.output / "predictions.csv").exists():
+        replaced = "table and page are" if options.page else "the table is"
+        say(f"{options.output} holds earlier predictions: {replaced} replaced, and outlines of the same names.")
+
+
+def _print(line: str) -> None:
+    """Print a result; a reader who has had enough of them, as `head`, still gets all files."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        discard_output()
+
+
 def _line(row: Mapping[str, Any]) -> str:
     """Sum up a row of the table for a person."""
     parts = []
@@ -94,15 +111,18 @@ def _line(row: Mapping[str, Any]) -> str:
         parts.append(f"{row['label']} {row['classes'][row['label']]:.0%}")
     if len(row.get("possible", ())) > 1:
         parts.append(f"possible {', '.join(row['possible'])}")
+    if above := [name for name in row.get("above_threshold", ()) if name != row["label"]]:
+        parts.append(f"above its threshold {', '.join(above)}")
     if row["refer"]:
         parts.append("refer: let a person decide")
-    return f"{row['photo']}: {'; '.join(parts)}"
+    return f"{visible(str(row['photo']))}: {'; '.join(parts)}"
 
 
 def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
     """Tell whether the first path is a model; without one it is a photograph like the others."""
     from dermaseg.pretrained import is_preset, list_presets
 
+    presets = ", ".join(preset.name for preset in list_presets())
     first, *others = paths
     for path in others:
         if _holds_model(path):
@@ -111,12 +131,13 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
         if not others:
             raise ValueError(f"{first} is a model: name one or more photographs after it.")
         return first, others
-    if not first.exists() and not first.suffix:
+    if not first.is_dir() and not _is_photograph(first):
+        wrong = "neither a model nor a photograph" if first.exists() else "there is no model, preset or photograph of that name"
         raise ValueError(
-            f"{first}: there is no model, preset or photograph of that name. The presets are "
-            f"{', '.join(preset.name for preset in list_presets())}; a run is named by its folder."
+            f"{first}: {wrong}. A model is a run folder, a .keras or exported .onnx file, or the name of a preset: "
+            f"{presets or 'here are none'}."
         )
-    if not list_presets():
+    if not presets:
         raise ValueError(
             f"{first} is no model, and this installation holds no preset. Give a run folder or a model file first."
         )
@@ -124,7 +145,22 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
 
 
 def _holds_model(path: Path) -> bool:
-    return path.suffix in (".keras", ".onnx") or (path.is_dir() and (path / "settings.json").is_file())
+    if path.is_dir():
+        return any((path / name).is_file() for name in ("settings.json", "model.keras"))
+    return path.suffix.lower() in (".keras", ".onnx")
+
+
+def _is_photograph(path: Path) -> bool:
+    """Tell by the name, whether the file is there or not; where the name says nothing, by whether it can be read."""
+    from dermaseg.data.images import read_image
+    from dermaseg.data.layout import IMAGE_SUFFIXES
+
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    with contextlib.suppress(DataError):
+        read_image(path)
+        return True
+    return False
 
 
 def _needs_keras(model: Path | None) -> bool:
@@ -133,16 +169,26 @@ def _needs_keras(model: Path | None) -> bool:
 
     if model is None or is_preset(model):
         return not find_preset(str(model or DEFAULT_PRESET)).runs_without_keras
-    return model.suffix != ".onnx"
+    return model.suffix.lower() != ".onnx"
 
 
 def _distinct_names(photos: Sequence[Path]) -> list[str]:
-    """Name outputs after the photographs; photographs of one name in two folders get numbers, so that none is lost."""
+    """Name outputs after the photographs; photographs of one name in two folders get numbers, so that none is lost.
+
+    Names that would leave no room for what is added to them are cut.
+    """
     names: dict[str, str] = {}
     for photo in photos:
-        name, count = photo.stem, 1
+        stem = _shortened(photo.stem)
+        name, count = stem, 1
         while name.casefold() in names:  # which some file systems do not tell apart
             count += 1
-            name = f"{photo.stem}_{count}"
+            name = f"{stem}_{count}"
         names[name.casefold()] = name
     return list(names.values())
+
+
+def _shortened(stem: str) -> str:
+    """Cut a name between two letters."""
+    name = os.fsencode(stem)
+    return stem if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME].decode(errors="ignore")

@@ -49,7 +49,7 @@ class Augment:
         shear_deg: Shear along the rows, in degrees.
         elastic_px: Smooth displacement along each axis, in pixels: skin that is stretched here and pressed there.
         brightness: Factor of all channels.
-        contrast: Factor of the distance to the image's mean grey.
+        contrast: Factor of the distance to the image's mean grey, after gamma.
         saturation: Factor of the distance of each pixel to its own grey.
         hue_deg: Turn about the grey axis, in degrees.
         channel_gain: Factor of each channel apart: the colour of the light.
@@ -106,7 +106,7 @@ class Augment:
 
     @classmethod
     def light(cls) -> Augment:
-        """Any orientation, and small changes of place and light: for large sets and short trainings."""
+        """Flips, turns within 20 degrees of a quarter, small changes of place and light: for large sets and short trainings."""
         return cls(dihedral=True, rotate_deg=20, scale=0.1, shift=0.05, brightness=0.1, contrast=0.1, channel_gain=0.03)
 
     @classmethod
@@ -233,11 +233,12 @@ class Augment:
             rng=rng,
         )
         contrast = draw_factors(rng, self.contrast, count)
-        means = images[:, ::4, ::4].mean(axis=(1, 2)) @ LUMA
-        offsets = ((1 - contrast) * means)[:, None] * greys
-        matrices = (contrast[:, None, None] * matrices).astype(np.float32)
         exponents = draw_factors(rng, self.gamma, (count, 1))
         tables = (255 * (np.arange(256) / 255) ** exponents).astype(np.float32)
+        sparse = zip(tables, images[:, ::4, ::4], strict=True)
+        means = np.stack([table.take(image).mean(axis=(0, 1), dtype=float) for table, image in sparse]) @ LUMA
+        offsets = ((1 - contrast) * means)[:, None] * greys
+        matrices = (contrast[:, None, None] * matrices).astype(np.float32)
         vignetted = np.less(rng.random(count), self.vignette)
         noisy = np.less(rng.random(count), SOME if self.noise else 0)
         varied = np.empty_like(images)

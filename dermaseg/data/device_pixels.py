@@ -122,9 +122,9 @@ def _blur(planes: Any, kernels: Any) -> Any:
 
 def _recolour(planes: Any, drawn: Mapping[str, Any]) -> Any:
     contrasts = drawn["contrasts"]
-    means = planes[:, ::4, ::4].mean(axis=(1, 2)) @ jnp.asarray(LUMA, jnp.float32)
     if "exponents" in drawn:
         planes = 255 * (planes.clip(0, 255) / 255) ** drawn["exponents"][:, None, None, None]
+    means = planes[:, ::4, ::4].mean(axis=(1, 2)) @ jnp.asarray(LUMA, jnp.float32)
     matrices = contrasts[:, None, None] * drawn["colours"]
     offsets = ((1 - contrasts) * means)[:, None] * drawn["greys"]
     # Three channels are too few for a matrix unit: sums of products keep float32's digits.

@@ -6,26 +6,32 @@ dialects of these, so the rules stand here once:
 - **Orientation.** EXIF orientation is applied, to masks too: a phone stores a portrait as a landscape with a note.
 - **Depth.** 16-bit samples are scaled by their full range, `round(v / 257)`; 32-bit integers count as 16-bit ones that
   sit in a wider type; floats are read as 0..1 when none exceeds 1, else as 0..255. Values outside are an error.
+- **TIFF.** Where 0 is white, 16 bits are turned over too. What Pillow would decode to other pixels than it holds is an error.
 - **Transparency.** Photographs are composited on white. In masks a transparent pixel is background.
 - **Palettes.** The colour counts, never the index: 402 masks of HAM10000 have an inverted palette, and their raw
   indices would give inverted masks.
 - **Masks.** A file whose grey values are all 0 or 1 is taken literally, so a uniform 1 is a full mask. Any other file
   spans 0..255 and is cut at half of that range, which also places the grey seam that a resized or JPEG mask has. Two values,
-  0 and a darker one, are background and the number of a class; several values that are all dark are an error: the cut would
-  leave an empty mask of the labels 0, 1 and 2.
+  0 and a darker one, are background and the number of a class; several values that are all dark are an error, and so is one of
+  2 to 127 everywhere: the cut would leave an empty mask of the labels 0, 1 and 2.
 
 Nothing in Pillow's global state is touched; a reader may run in many threads.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import PREFIXES as TIFF_PREFIXES
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from dermaseg.errors import DataError
 
@@ -43,6 +49,9 @@ __all__ = [
 ]
 
 _FORMATS = "PNG, JPEG, BMP, TIFF or WebP"
+# Imported, for asked for a format that is not there Pillow imports all. That of JPEG takes MPO too, a phone's several JPEGs.
+_READERS = (PngImageFile, JpegImageFile, BmpImageFile, TiffImageFile, WebPImageFile)
+_PILLOW_FORMATS = tuple(str(reader.format) for reader in _READERS)
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _ASPECT_TOLERANCE = 0.02
 
@@ -60,7 +69,8 @@ def read_image(path: str | Path, *, min_size: tuple[int, int] | None = None) -> 
         Array of shape `(height, width, 3)`, uint8.
 
     Raises:
-        DataError: If the file is missing, no image, truncated, empty or larger than Pillow's pixel limit.
+        DataError: If the file is missing, no image of these formats, damaged, empty, larger than Pillow's pixel limit, or a
+            TIFF that Pillow would misread.
 
     Examples:
         >>> import tempfile
@@ -86,7 +96,8 @@ def convert_image(image: Image.Image) -> np.ndarray:
         Array of shape `(height, width, 3)`, uint8.
 
     Raises:
-        DataError: If its pixels cannot be decoded, it is empty, or larger than Pillow's pixel limit.
+        DataError: If its pixels cannot be decoded, it is empty, larger than Pillow's pixel limit, or a TIFF that Pillow would
+            misread.
 
     Examples:
         >>> convert_image(Image.new("RGBA", (6, 4), (90, 0, 0, 0)))[0, 0].tolist()
@@ -94,7 +105,7 @@ def convert_image(image: Image.Image) -> np.ndarray:
     """
     name = getattr(image, "filename", "") or "the PIL image"
     with _decoding(name):
-        _check_area(image, name)
+        _check_header(image, name)
         return _photograph(image, name)
 
 
@@ -108,11 +119,12 @@ def read_mask(path: str | Path) -> np.ndarray:
         Array of shape `(height, width)`, uint8, 1 on the lesion.
 
     Raises:
-        DataError: As `read_image` does, or if no pixel is bright though the grey values differ: labels of several classes, say.
+        DataError: As `read_image` does, or if no pixel is bright though not all are black: labels of several classes, say, or
+            one label everywhere.
     """
     grey = read_mask_grey(path)
     mask = cut_mask(grey)
-    if not mask.any() and grey.min() < grey.max():
+    if grey.any() and not mask.any():
         values = np.unique(grey).tolist()
         shown = ", ".join(map(str, values[:3])) + " ..." * (len(values) > 3)
         raise DataError(f"{path}: its grey values are {shown}, none above 127. Save the lesion as 255 and all else as 0.")
@@ -180,10 +192,9 @@ def read_mask_grey(path: str | Path) -> np.ndarray:
         DataError: As `read_image` does.
     """
     with _opened(path) as image:
-        image = ImageOps.exif_transpose(image)
         if not _is_deep(image):
-            return np.array(_flatten(image, background="black").convert("L"))
-        values = np.asarray(image)
+            return np.array(_flatten(ImageOps.exif_transpose(image), background="black").convert("L"))
+        values = _deep_values(image)
         if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 255:
             return values.astype(np.uint8)
         return _eight_bits(values, path)
@@ -193,7 +204,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """Read `(height, width)` in pixels from the header, as `read_image` would return them.
 
     Raises:
-        DataError: If the file is missing or its header is not that of an image.
+        DataError: If the file is missing or its header is not that of an image that `read_image` takes.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -238,8 +249,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
     if not path.is_file():
         problem = "is a folder, not an image file" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {problem}. Give the path of a {_FORMATS} file.")
-    with _decoding(path), Image.open(path) as image:
-        _check_area(image, path)
+    with _decoding(path), Image.open(path, formats=_PILLOW_FORMATS) as image:
+        _check_header(image, path)
         yield image
 
 
@@ -248,35 +259,59 @@ def _decoding(name: str | Path) -> Iterator[None]:
     """Make one line on this picture of whatever Pillow raises in a block."""
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name} is not an image. A {_FORMATS} file is needed.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        raise _unidentified(name) from error
+    except Exception as error:  # of damaged metadata Pillow raises almost anything, TypeError too
         raise DataError(f"{name} cannot be decoded: {error}. Fetch the file again or remove it.") from error
 
 
-def _check_area(image: Image.Image, name: str | Path) -> None:
+def _check_header(image: Image.Image, name: str | Path) -> None:
+    """Refuse what its header shows to be empty, too large or misread by Pillow."""
     width, height = image.size
     if width * height == 0:
         raise DataError(f"{name} is an empty picture of {width} by {height} pixels. Replace or remove it.")
     # Pillow itself only warns up to twice its limit.
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
         raise _too_large(name)
+    if isinstance(image, TiffImageFile) and _is_misread(image):
+        raise _odd_tiff(name)
+
+
+def _is_misread(image: TiffImageFile) -> bool:
+    """Tell whether Pillow would decode other values than the file holds, without a word."""
+    bits = image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))
+    in_planes = image.tag_v2.get(ExifTags.Base.PlanarConfiguration) == 2
+    return (
+        (in_planes and bits[0] == 16 and image.info["compression"] == "raw")  # read as 8 bits; packed planes are read well
+        or bits == (12,)  # not scaled: all but black
+        or (image.mode == "F" and _zero_is_white(image))  # not turned over
+    )
 
 
 def _too_large(name: str | Path) -> DataError:
     return DataError(f"{name} has more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS}. Shrink it.")
 
 
+def _odd_tiff(name: str | Path) -> DataError:
+    return DataError(f"{name} is a TIFF of a kind that cannot be read here: save it as PNG.")
+
+
+def _unidentified(path: str | Path) -> DataError:
+    with open(path, "rb") as file:
+        if file.read(4) in TIFF_PREFIXES:
+            return _odd_tiff(path)
+    return DataError(f"{path} is not an image of a format that can be read here. A {_FORMATS} file is needed.")
+
+
 def _photograph(image: Image.Image, name: str | Path) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
     if _is_deep(image):
-        grey = _eight_bits(np.asarray(image), name)
+        grey = _eight_bits(_deep_values(image), name)
         return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(_flatten(image, background="white").convert("RGB"))
+    return np.array(_flatten(ImageOps.exif_transpose(image), background="white").convert("RGB"))
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -285,6 +320,16 @@ def _is_turned(image: Image.Image) -> bool:
 
 def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _deep_values(image: Image.Image) -> np.ndarray:
+    """Return the values of a deep picture, upright, the darkest the smallest."""
+    values = np.asarray(ImageOps.exif_transpose(image))
+    return 65535 - values if _zero_is_white(image) else values  # Pillow turns 8 bits over itself
+
+
+def _zero_is_white(image: Image.Image) -> bool:
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0
 
 
 def _eight_bits(values: np.ndarray, path: str | Path) -> np.ndarray:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dermaseg.arrays import check_image, check_mask
 from dermaseg.artefacts.hair import hair_pixels
 from dermaseg.artefacts.lab import lab_pixels
 from dermaseg.artefacts.skin import bare_skin, skin_colour
-from dermaseg.data.arrays import check_image, check_mask
 
 __all__ = [
     "COLOUR_SHARE",

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from dermaseg.arrays import check_image, check_mask
 from dermaseg.artefacts.hair import hair_pixels
 from dermaseg.artefacts.lab import lab_pixels
 from dermaseg.artefacts.scale import COLOUR_SIDE_PX, reduced
 from dermaseg.artefacts.skin import bare_skin, skin_colour, skin_tone_group, tone
-from dermaseg.data.arrays import check_image, check_mask
 from dermaseg.measurements.colour import COLOUR_SHARE, DERMOSCOPIC_COLOURS, pixel_shares, pixel_spread, white_from, without_hair
 from dermaseg.measurements.shape import asymmetry, compactness, fractal_dimension, greatest_diameter, lesion_box, solidity
 

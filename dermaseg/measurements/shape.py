@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dermaseg.data.arrays import check_plane
+from dermaseg.arrays import check_plane
 from dermaseg.data.geometry import fit_area
 from dermaseg.data.images import resize_mask
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from dermaseg.data.arrays import check_plane
+from dermaseg.arrays import check_plane
 
 __all__ = [
     "BoundaryDistances",

@@ -66,8 +66,8 @@ def build_fuzzy_unet(
         deep_supervision: As for `build_unet`.
         dropout: As for `build_unet`.
         classifier_activation: As for `build_unet`.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
-            keeps its own.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
+            number of classes keeps its own, one of as many takes the preset's, whichever they are.
         name: Name of the model.
 
     Returns:

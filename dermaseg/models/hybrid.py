@@ -133,8 +133,8 @@ def build_hybrid(
             model, whose `compile` takes fixed `loss_weights`.
         dropout: Rate, 0 to 1, before the classifier's dense layer.
         classifier_activation: Of the diagnosis: `"auto"`, the name of an activation, or None for logits.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
-            keeps its own.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
+            number of classes keeps its own, one of as many takes the preset's, whichever they are.
         name: Name of the model.
 
     Returns:

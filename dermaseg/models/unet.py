@@ -53,8 +53,8 @@ def build_unet(
             (Lee et al., 2015): the model then returns a dict of `mask`, `mask_coarse` and `mask_coarsest`.
         dropout: Rate, 0 to 1, of spatial dropout on the coarsest map.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of other classes
-            keeps its own.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
+            number of classes keeps its own, one of as many takes the preset's, whichever they are.
         name: Name of the model.
 
     Returns:

@@ -27,7 +27,7 @@ def open_model(model: str | Path | None, *, with_keras: bool) -> tuple[Any, dict
         return _open_preset(preset, with_keras=with_keras), dict(preset.card)
     path = Path(model)
     file = path / "model.keras" if path.is_dir() else path
-    if file.suffix == ".onnx":
+    if file.suffix.lower() == ".onnx":
         exported = OnnxModel(file)
         return exported, dict(exported.card)
     from dermaseg.saving import load_model

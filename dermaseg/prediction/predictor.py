@@ -17,8 +17,8 @@ from dermaseg.data.images import resize_image
 from dermaseg.decisions import Decisions
 from dermaseg.errors import DataError
 from dermaseg.prediction.loading import open_model
-from dermaseg.prediction.outputs import by_name, class_probabilities, named_outputs
-from dermaseg.prediction.photos import Photo, chunks, try_to_read
+from dermaseg.prediction.outputs import class_probabilities, named_outputs, output_name
+from dermaseg.prediction.photos import Photo, ReadPhoto, check_photos, is_full, read_ahead
 from dermaseg.prediction.result import Prediction
 from dermaseg.runtime import OnnxModel
 
@@ -40,8 +40,8 @@ class Predictor:
 
     Args:
         model: A run folder, a saved `.keras` file, an exported `.onnx` file, which runs without Keras, the name of a preset, or
-            a model; None takes the default preset. A run folder and a preset know their training size; a file does if a
-            `.json` of the same name stands beside it, or within it.
+            a model: Keras's, or an `OnnxModel`; None takes the default preset. A run folder and a preset know their training
+            size; a file does if a `.json` of the same name stands beside it, or within it; an `OnnxModel` does by its card.
         size: Side in pixels of the square with the area that the model works at; None takes the training size.
         threshold: Probability above which a pixel is lesion; None takes the model's own, or 0.5.
         tta: Test-time augmentation: `"none"`; `"flips"`, the mean over the photograph and its three mirror images; or
@@ -63,7 +63,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | Path | keras.Model | None = None,
+        model: str | Path | keras.Model | OnnxModel | None = None,
         *,
         size: int | None = None,
         threshold: float | None = None,
@@ -73,13 +73,14 @@ class Predictor:
         largest_component: bool | None = None,
         fill_holes: bool | None = None,
     ) -> None:
-        card: dict[str, Any] = {}
+        card: dict[str, Any]
         if mm_per_px is not None and not 0 < mm_per_px < math.inf:
             raise ValueError(f"mm_per_px must be a number of millimetres above 0, or None, got {mm_per_px!r}.")
         if model is None or isinstance(model, (str, Path)):
             self.model, card = open_model(model, with_keras=bool(dropout_samples))
         else:
             self.model = model
+            card = dict(model.card) if isinstance(model, OnnxModel) else {}
         self._fixed = _fixed_canvas(self.model)
         known_size = card.get("size") if size is None else size
         if self._fixed is not None:
@@ -111,7 +112,13 @@ class Predictor:
         self.decisions = Decisions.from_dict(card.get("decisions", {}))
 
     def __call__(self, photo: Photo) -> Prediction:
-        """Read one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8."""
+        """Read one photograph: a path, a PIL image, or an RGB array `(height, width, 3)`, uint8.
+
+        Raises:
+            DataError: If a file cannot be read; the message names it.
+            TypeError: If it is none of these.
+            ValueError: If an array has another shape or type, or the model gives neither mask nor label.
+        """
         return next(self.predict([photo]))
 
     def predict(
@@ -121,33 +128,49 @@ class Predictor:
         batch_size: int = 16,
         on_error: Callable[[Photo, DataError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Read photographs one after the other, in order, holding one batch in memory.
+        """Read photographs one after the other, in order, holding one batch in memory and the next few photographs.
 
         Photographs that follow each other and share a shape share a batch.
 
         Args:
             photos: Paths, PIL images or RGB arrays.
-            batch_size: Photographs in memory at a time.
-            on_error: Called with each photograph that cannot be read and the reason; it has no prediction, and the next ones
-                follow. None raises the first reason.
+            batch_size: Photographs in a batch, at least 1; of large ones, fewer: a batch ends with its 50th megapixel.
+            on_error: Called with each file that cannot be read and the reason; it has no prediction, and the next ones
+                follow. None raises the first reason, after the predictions of the photographs before it.
 
         Raises:
             DataError: If a file cannot be read and `on_error` is None; the message names it.
+            TypeError: If `photos` is one photograph, or one of them is neither path nor PIL image nor array.
+            ValueError: If `batch_size` is below 1, an array is no RGB photograph, or the model gives neither mask nor label.
         """
-        with ThreadPoolExecutor(2) as readers:
-            for chunk in chunks(photos, batch_size):
-                loaded = []
-                for photo, found in zip(chunk, readers.map(try_to_read, chunk), strict=True):
-                    if not isinstance(found, DataError):
-                        loaded.append(found)
-                    elif on_error is None:
-                        raise found
-                    else:
-                        on_error(photo, found)
-                for _, group in itertools.groupby(loaded, key=lambda item: item[1].shape):
-                    yield from self._predict_group(list(group))
+        check_photos(photos)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+        return self._predict(photos, batch_size, on_error)
 
-    def _predict_group(self, group: Sequence[tuple[Path | None, np.ndarray]]) -> Iterator[Prediction]:
+    def _predict(
+        self, photos: Iterable[Photo], batch_size: int, on_error: Callable[[Photo, DataError], None] | None
+    ) -> Iterator[Prediction]:
+        batch: list[ReadPhoto] = []
+        with ThreadPoolExecutor(2) as readers:
+            for photo, found in read_ahead(photos, readers):
+                if isinstance(found, tuple):
+                    batch.append(found)
+                elif isinstance(found, DataError) and on_error is not None:
+                    on_error(photo, found)
+                else:
+                    yield from self._predict_batch(batch)
+                    raise found
+                if is_full(batch, batch_size):
+                    yield from self._predict_batch(batch)
+                    batch.clear()
+        yield from self._predict_batch(batch)
+
+    def _predict_batch(self, batch: Sequence[ReadPhoto]) -> Iterator[Prediction]:
+        for _, group in itertools.groupby(batch, key=lambda item: item[1].shape):
+            yield from self._predict_group(list(group))
+
+    def _predict_group(self, group: Sequence[ReadPhoto]) -> Iterator[Prediction]:
         height, width = group[0][1].shape[:2]
         canvas = self._fixed or fit_area((height, width), self.size)
         outputs, disagreements = self._outputs(np.stack([resize_image(image, canvas) for _, image in group]))
@@ -187,7 +210,7 @@ class Predictor:
             from dermaseg.monte_carlo import monte_carlo_dropout
 
             spreads = monte_carlo_dropout(self.model, batch, samples=self.dropout_samples, batch_size=len(batch))
-            spreads = by_name(spreads, spreads.probability) if not isinstance(spreads, Mapping) else spreads
+            spreads = spreads if isinstance(spreads, Mapping) else {output_name(spreads.probability): spreads}
         elif self.tta != "none":
             from dermaseg.uncertainty import dihedral_average
 
@@ -196,8 +219,8 @@ class Predictor:
             )
         else:
             return named_outputs(self.model.predict_on_batch(batch)), {}
-        probabilities = {name: np.asarray(spread.probability, np.float32) for name, spread in spreads.items()}
-        return probabilities, {name: spread.image_mutual_information for name, spread in spreads.items()}
+        probabilities = named_outputs({name: spread.probability for name, spread in spreads.items()})
+        return probabilities, {name: spreads[name].image_mutual_information for name in probabilities}
 
     def _or_tidy(self, asked: bool | None) -> bool:
         return self.decisions.tidy_masks if asked is None else asked

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Prediction"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Prediction:
     """What the network says of one photograph.
 
@@ -102,7 +102,10 @@ class Prediction:
 
     @property
     def possible(self) -> tuple[str, ...]:
-        """The classes of the conformal set, which holds the true one nine times in ten; empty where the model has none.
+        """The classes of the conformal set; empty where the model has none.
+
+        It holds the true class for nine photographs in ten on average, on data like the validation part, and for fewer of a
+        rare class: to miss few of one, read `above_threshold`.
 
         The most probable class is always among them: a set may be empty otherwise, which helps nobody, and can only gain by it.
         """
@@ -112,6 +115,11 @@ class Prediction:
         chosen = self.decisions.conformal.sets(probabilities)[0]
         chosen[probabilities.argmax()] = True
         return tuple(name for name, inside in zip(self.classes, chosen, strict=True) if inside)
+
+    @property
+    def above_threshold(self) -> tuple[str, ...]:
+        """The classes whose probability reaches a threshold of their own: that of `Decisions.thresholds`."""
+        return tuple(name for name, threshold in self.decisions.thresholds.items() if self.classes.get(name, 0) >= threshold)
 
     @property
     def refer(self) -> bool | None:
@@ -154,9 +162,7 @@ class Prediction:
             found["label"] = self.label
             found["classes"] = {name: round(probability, 6) for name, probability in self.classes.items()}
             found["possible"] = list(self.possible)
-            found["above_threshold"] = [
-                name for name, threshold in self.decisions.thresholds.items() if self.classes[name] >= threshold
-            ]
+            found["above_threshold"] = list(self.above_threshold)
         found |= {f"{kind}_uncertainty": round(doubt, 6) for kind, doubt in self.uncertainty.items()}
         found |= {f"{kind}_disagreement": round(bits, 6) for kind, bits in self.disagreement.items()}
         return {**found, "refer": self.refer, "note": NOT_A_DIAGNOSIS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,22 +81,46 @@ def sampling_weights(samples: Samples, plan: Settings) -> np.ndarray | None:
     return np.where(labels >= 0, known, known[labels >= 0].mean())  # a photograph without a class is drawn as an average one
 
 
-def prior_factors(samples: Samples, plan: Settings) -> tuple[float, ...]:
-    """Return what brings back the classes' shares in a training part that `plan.imbalance` has evened out; see `Decisions`.
+def prior_factors(samples: Samples, plan: Settings, options: Mapping[str, Any] | None = None) -> tuple[float, ...]:
+    """Return what brings back the classes' shares in a training part that loss or sampling evened out; see `Decisions`.
 
-    Empty where nothing was evened out. For `"focal"` it undoes the weights alone, not the focus.
+    Of `ClassBalancedFocal` it undoes the weights alone, not the focus. Any loss but that and `LogitAdjustedCrossentropy` is
+    taken for one that evens nothing out.
+
+    Args:
+        samples: The training part.
+        plan: How it was trained, which says whether rare classes were drawn more often.
+        options: What the network was compiled with, as `Task.compile_options` returns it; None for `label_options`.
+
+    Returns:
+        A factor a class, the largest 1; empty where nothing was evened out.
+
+    Raises:
+        DataError: As `label_options`, where `options` are None.
     """
-    from dermaseg.losses import class_weights
-
-    counts = np.bincount(samples.with_labels().labels, minlength=samples.num_classes).astype(float)
-    if plan.imbalance in ("logits", "sampling"):
-        factors = (counts / counts.sum()) ** plan.imbalance_strength
-    elif plan.imbalance in ("weights", "focal"):
-        weights = class_weights(samples.with_labels().labels, samples.num_classes, scheme="effective")
-        factors = np.array([1 / weights[label] for label in range(samples.num_classes)])
-    else:
+    labelled = samples.with_labels()
+    loss = (label_options(labelled, plan) if options is None else options).get("loss")
+    if isinstance(loss, Mapping):
+        loss = loss.get("label")
+    factors = np.ones(samples.num_classes) * _evened_out_by(loss)
+    if plan.imbalance == "sampling":
+        counts = np.bincount(labelled.labels, minlength=samples.num_classes)
+        factors *= (counts / counts.sum()) ** plan.imbalance_strength
+    if (factors == factors[0]).all():
         return ()
     return tuple((factors / factors.max()).tolist())
+
+
+def _evened_out_by(loss: Any) -> np.ndarray | float:
+    """Return by what a loss teaches the network to divide the probability of each class, up to a common factor."""
+    from dermaseg.losses import ClassBalancedFocal, LogitAdjustedCrossentropy
+
+    if isinstance(loss, LogitAdjustedCrossentropy):
+        priors = np.array(loss.parameters["priors"])
+        return (priors / priors.sum()) ** loss.parameters["tau"]
+    if isinstance(loss, ClassBalancedFocal):
+        return 1.0 - loss.parameters["beta"] ** np.array(loss.parameters["class_counts"], dtype=float)
+    return 1.0
 
 
 def hybrid_options(samples: Samples, plan: Settings) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Settings:
         head_epochs: Passes that train the classifier's last layer alone, before all else, on the frozen base's features, which
             are computed once. For networks on a base that knows something already, as that of `classify-9`; left out with
             `model={"weights": None}`, whose base knows nothing.
-        weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019).
+        weight_decay: Decoupled decay of AdamW (Loshchilov and Hutter, 2019), of the kernels of convolutions and dense layers.
         ema: Decay of an exponential moving average of the trained weights, 0 for none, 0.999 for about the last thousand
             steps (Polyak and Juditsky, 1992). The average is what is validated and saved; batch normalisation's statistics
             are moving averages already and stay those of training.
@@ -56,7 +56,7 @@ class Settings:
             `dermaseg.decisions.Decisions`. It changes how the trained network is read, not the training.
         precision: One of `dermaseg.precision.PRECISIONS`.
         jit_compile: `"auto"` compiles with XLA on accelerators and with JAX; True and False force it.
-        seed: Seeds the split, the first weights, the order and the augmentation.
+        seed: Seeds the split, the first weights, the order and the augmentation; 0 to 4294967295.
         model: Further arguments of the task's builder.
 
     Raises:
@@ -94,8 +94,12 @@ class Settings:
             raise ValueError(f"head_epochs must be an integer of at least 0, got {self.head_epochs!r}.")
         if self.minutes is not None and not (_is_number(self.minutes) and 0 < self.minutes < float("inf")):
             raise ValueError(f"minutes must be a number above 0, or None, got {self.minutes!r}.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}.")
+        if not (_is_number(self.learning_rate) and 0 < self.learning_rate < float("inf")):
+            raise ValueError(f"learning_rate must be a number above 0, as 1e-3, got {self.learning_rate!r}.")
+        if not (_is_number(self.weight_decay) and 0 <= self.weight_decay < float("inf")):
+            raise ValueError(f"weight_decay must be a number of at least 0, as 1e-3, got {self.weight_decay!r}.")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be an integer from 0 to {2**32 - 1}, got {self.seed!r}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
         choices = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE}

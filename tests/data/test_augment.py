@@ -147,6 +147,16 @@ def test_contrast_keeps_the_mean_grey():
     assert np.ptp(varied.std(axis=(1, 2, 3))) > 3
 
 
+def test_contrast_turns_about_the_mean_grey_after_gamma():
+    images = rng().integers(90, 160, (12, 32, 32, 3), dtype=np.uint8)
+    curved, _ = Augment(gamma=0.8)(images, rng=rng(1))
+    varied, _ = Augment(gamma=0.8, contrast=0.6)(images, rng=rng(1))
+    luma = np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(varied.mean((1, 2)) @ luma, curved.mean((1, 2)) @ luma, atol=2)
+    assert np.ptp(curved.mean(axis=(1, 2, 3))) > 40
+    assert np.abs(varied.astype(int) - curved).max() > 10
+
+
 def test_brightness_is_a_factor():
     images = np.full((500, 4, 4, 3), 100, np.uint8)
     levels = Augment(brightness=0.25)(images, rng=rng())[0][:, 0, 0, 0]

@@ -1,12 +1,15 @@
 """One door for pixels: every dialect of an image file, and every way in which a file can be broken."""
 
 import io
+import struct
+from unittest import mock
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dermaseg.data.images import convert_image, image_size, read_image, read_mask, read_mask_grey, resize_image, resize_mask
 from dermaseg.errors import DataError
@@ -147,6 +150,52 @@ def test_open_pictures_that_cannot_be_converted_are_named(tmp_path, monkeypatch)
         convert_image(Image.fromarray(RGB))
 
 
+def test_several_jpegs_in_one_file_are_the_first(tmp_path):
+    first, second = (Image.new("RGB", (30, 20), (level,) * 3) for level in (90, 200))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    with Image.open(tmp_path / "phone.jpg") as picture:
+        assert (picture.format, picture.n_frames) == ("MPO", 2)
+    assert np.abs(read_image(tmp_path / "phone.jpg").astype(int) - 90).max() <= 1
+    assert image_size(tmp_path / "phone.jpg") == (20, 30)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sixteen_bits_of_which_0_is_white_are_turned_over(tmp_path, compression):
+    path = tmp_path / "x.tif"
+    values = (1 - LESION).astype(np.uint16) * 65535
+    tifffile.imwrite(path, values, photometric="miniswhite", compression=compression)
+    np.testing.assert_array_equal(read_mask(path), LESION)
+    np.testing.assert_array_equal(read_image(path), np.dstack([LESION * 255] * 3))
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(convert_image(picture), read_image(path))
+
+
+def test_packed_planes_of_sixteen_bits_are_read(tmp_path):
+    planes = np.moveaxis(RGB, -1, 0).astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "x.tif", planes, photometric="rgb", planarconfig="separate", compression="zlib")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), RGB)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+@pytest.mark.parametrize("kind", ["planes of 16 bits", "12 bits", "floats in colour", "floats of which 0 is white"])
+def test_tiffs_that_pillow_does_not_read_or_misreads_are_refused(tmp_path, read, kind):
+    path = tmp_path / "odd.tif"
+    match kind:
+        case "planes of 16 bits":
+            planes = np.moveaxis(RGB, -1, 0).astype(np.uint16) * 257
+            tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+        case "12 bits":
+            sixteen = save(tmp_path, np.full((4, 4), 4095, np.uint16), "odd.tif").read_bytes()
+            bits = struct.pack("<HHI", 258, 3, 1)
+            path.write_bytes(sixteen.replace(bits + b"\x10", bits + b"\x0c"))
+        case "floats in colour":
+            tifffile.imwrite(path, (RGB / 255).astype(np.float32), photometric="rgb")
+        case _:
+            tifffile.imwrite(path, LESION.astype(np.float32), photometric="miniswhite")
+    with pytest.raises(DataError, match=r"odd\.tif is a TIFF of a kind that cannot be read here: save it as PNG"):
+        read(path)
+
+
 @pytest.mark.parametrize(("min_size", "shape"), [(None, (450, 600)), ((256, 256), (450, 600)), ((128, 128), (225, 300))])
 def test_jpeg_decodes_no_larger_than_needed(tmp_path, min_size, shape):
     path = save(tmp_path, Image.linear_gradient("L").resize((600, 450)).convert("RGB"), "x.jpg")
@@ -175,9 +224,16 @@ def test_sixteen_bit_masks_of_full_range(tmp_path):
     np.testing.assert_array_equal(read_mask(save(tmp_path, LESION.astype(np.uint16) * 65535)), LESION)
 
 
-@pytest.mark.parametrize(("level", "full"), [(0, 0), (1, 1), (2, 0), (127, 0), (128, 1), (255, 1)])
+@pytest.mark.parametrize(("level", "full"), [(0, 0), (1, 1), (128, 1), (255, 1)])
 def test_uniform_masks(tmp_path, level, full):
     assert np.unique(read_mask(save(tmp_path, np.full((4, 4), level, np.uint8)))).tolist() == [full]
+
+
+@pytest.mark.parametrize("label", [2, 38, 127])
+def test_one_label_everywhere_is_neither_empty_nor_full(tmp_path, label):
+    path = save(tmp_path, np.full((4, 4), label, np.uint8))
+    with pytest.raises(DataError, match=rf"{path.name}: its grey values are {label}, none above 127. Save the lesion as 255"):
+        read_mask(path)
 
 
 @pytest.mark.parametrize("label", [2, 7, 127])
@@ -215,6 +271,36 @@ def test_truncated_files_are_errors_and_not_grey_bands(tmp_path, read, kind):
     with pytest.raises(DataError, match=r"broken\.img") as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_damaged_metadata_are_an_error_and_no_crash(tmp_path, read, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif.get_ifd(0x8825)[1] = "N"  # which half of the globe
+    path = save(tmp_path, RGB, "torn.img", format=kind, exif=exif)
+    path.write_bytes(path.read_bytes().replace(b"\0\1\0\2\0\0\0\2N", b"\0\0\0\2\0\0\0\2N"))
+    with Image.open(path) as picture, pytest.raises(TypeError):
+        ImageOps.exif_transpose(picture)
+    with pytest.raises(DataError, match=r"torn\.img cannot be decoded: .*Fetch the file again or remove it"):
+        read(path)
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    path = save(tmp_path, RGB)
+    monkeypatch.setattr(ImageOps, "exif_transpose", mock.Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM"])
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+def test_no_other_format_is_opened(tmp_path, read, kind):
+    """Pillow would start Ghostscript for PostScript that is called a photograph."""
+    path = save(tmp_path, RGB, "x.jpg", format=kind)
+    with pytest.raises(DataError, match=r"x\.jpg is not an image of a format that can be read here. A PNG, JPEG, BMP, TIFF or"):
+        read(path)
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask, image_size])

@@ -117,6 +117,18 @@ class TestOnJax:
         assert drawn["exponents"].min() < 0.85
         assert drawn["exponents"].max() > 1.2
 
+    def test_contrast_after_gamma_is_that_of_the_processor(self):
+        images = rng().integers(90, 160, (12, 32, 32, 3), dtype=np.uint8)
+        varying = Augment(gamma=0.8, contrast=0.6)
+        drawn = OnDevice(varying).draw(12, (32, 32), rng(1))
+        # The processor draws the contrasts first.
+        draws = iter([drawn["contrasts"], drawn["exponents"][:, None]])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(augment_module, "draw_factors", lambda *_: next(draws))
+            expected, _ = varying(images, rng=rng(1))
+        varied = np.asarray(OnDevice(varying)(images, rng=rng(1))[0])
+        assert np.abs(varied.astype(int) - expected).max() <= 1
+
     def test_frames_and_dark_corners_are_those_of_the_processor(self):
         images, masks = np.full((16, 40, 48, 3), 200, np.uint8), np.ones((16, 40, 48, 1), np.uint8)
         drawn = OnDevice(Augment(frame=1.0, vignette=1.0)).draw(16, (40, 48), rng(9))
