@@ -49,7 +49,7 @@ def decide(
             labelled.labels,
             class_probabilities(outputs["label"]),
             labelled.class_names,
-            prior_factors=prior_factors(train_part, plan),
+            prior_factors=prior_factors(train_part, plan, task.compile_options(train_part, plan)),
             sensitivity=plan.sensitivity,
             groups=group_samples(labelled),
         )

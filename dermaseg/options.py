@@ -25,7 +25,7 @@ SETTINGS = {
     "minutes": "that the training may take: as many of the steps are planned as fit. With --steps alone all are",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
-    "weight_decay": "weight decay of AdamW",
+    "weight_decay": "weight decay of AdamW, of kernels alone",
     "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
     "augment": "how the training photographs are varied",
     "augment_on": "where they are varied and mixed; auto takes the accelerator where Keras runs on JAX with one GPU",
@@ -96,7 +96,11 @@ def _train(train: argparse.ArgumentParser) -> None:
         help="random: 70 %% train, 15 %% validate, 15 %% test, in whole lesions; official: the test part that the data came "
         "with, as Test/ beside Train/ (default: random)",
     )
-    train.add_argument("--start", metavar="MODEL", help="run, model or preset whose weights to start from, where layers fit")
+    train.add_argument(
+        "--start",
+        metavar="MODEL",
+        help="run, model or preset whose weights to start from, where layers fit; a head only for the same classes",
+    )
     train.add_argument(
         "--model",
         type=_builder_argument,

@@ -126,8 +126,8 @@ def with_weights(model: keras.Model, name: str | None) -> keras.Model:
     """Give a network the weights of a preset.
 
     Args:
-        model: Built by a function of `dermaseg.models`. Its heads keep their own weights where they have other classes, and so
-            does what the preset's network does not have: fuzzy gates, the weights of two losses.
+        model: Built by a function of `dermaseg.models`. Its heads keep their own weights where they have another number of
+            classes, and so does what the preset's network does not have: fuzzy gates, the weights of two losses.
         name: One of `list_presets()`; None leaves the model as it is.
 
     Returns:

@@ -555,3 +555,14 @@ def test_runs_that_evened_classes_out_otherwise_have_no_mean(classifier, tmp_pat
     with pytest.raises(DataError, match=rf"other: was trained with {name}={value!r}, and .*classifier with .* Train one"):
         average_runs([classifier, other, classifier], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()
+
+
+def test_a_loss_of_ones_own_brings_back_no_shares_that_it_did_not_even_out(uneven, tmp_path):
+    def plain(part, plan):
+        return {"loss": keras.losses.SparseCategoricalCrossentropy(), "metrics": [keras.metrics.SparseCategoricalAccuracy("a")]}
+
+    own = dataclasses.replace(get_task("classify"), name="mine", monitor=("val_a",), compile_options=plain)
+    run = train(own, uneven, tmp_path / "run", **{**TINY, "steps": 1})
+    assert read_json(run.settings)["settings"]["imbalance"] == "logits"
+    assert read_json(run.model_card)["decisions"]["prior_factors"] == []
+    assert recalibrate(run, task=own).prior_factors == ()
