@@ -175,7 +175,7 @@ def run(arm: str, seed: int, parts: Mapping[str, Samples], options: argparse.Nam
         "mask": OverlapCrossentropy(overlap="jaccard"),
         "label": LogitAdjustedCrossentropy(priors=np.bincount(train.labels, minlength=train.num_classes).tolist(), tau=0.5),
     }
-    model.compile(AdamW(rate, decay=1e-3, global_clipnorm=1.0), losses, loss_weights=weights)
+    model.compile(AdamW(rate, weight_decay=1e-3, global_clipnorm=1.0), losses, loss_weights=weights)
     model.optimizer.build(model.trainable_variables)
     start = time.perf_counter()
     model.fit(batches, epochs=epochs, shuffle=False, verbose=0)

@@ -70,7 +70,7 @@ def make_step(optimizer: str) -> Callable[[Iterator[Any]], object]:
     model = build_unet()
     rate = keras.optimizers.schedules.CosineDecay(2e-5, 7000, warmup_target=2e-3, warmup_steps=350)
     if optimizer.startswith("dermaseg"):
-        chosen = AdamW(rate, decay=1e-3, global_clipnorm=1.0)
+        chosen = AdamW(rate, weight_decay=1e-3, global_clipnorm=1.0)
         chosen.build(model.trainable_variables)
     else:
         chosen = keras.optimizers.AdamW(rate, weight_decay=1e-3, global_clipnorm=1.0)

@@ -31,16 +31,36 @@ class TrainingError(DermasegError):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stop at the first epoch or batch whose loss is not a finite number, and say what usually helps."""
+    """Stop at the first batch after which the loss is not finite, and say what usually helps.
+
+    Args:
+        best: Where the model of the best epoch is kept, if there is one.
+    """
+
+    def __init__(self, best: Path | None = None) -> None:
+        super().__init__()
+        self.best = best
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note which it is."""
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the running loss."""
+        """Look at the running loss.
+
+        Raises:
+            TrainingError: If it is not finite.
+        """
         loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(float(loss)):
-            raise TrainingError(
-                f"the loss became {float(loss)} at step {batch + 1} of an epoch. A smaller learning_rate usually helps, "
-                "or precision='float32'; checkpoints of earlier epochs are kept."
-            )
+        if loss is None or math.isfinite(float(loss)):
+            return
+        kept = self.best is not None and self.best.is_file()
+        start = f", and start={str(self.best)!r} to begin with what the best epoch knew" if kept else ""
+        raise TrainingError(
+            f"the loss became {float(loss)} at step {batch + 1} of epoch {self.epoch + 1}. Train anew in another folder, with "
+            f"a smaller learning_rate or precision='float32'{start}."
+        )
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
@@ -145,23 +165,35 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def best_row(self) -> dict[str, Any] | None:
-        """The best validated epoch's row of the history; the earliest of equals."""
+        """The row of the history of the best epoch that has the validation figures; the earliest of equals."""
         validated = [row for row in self.rows if self._validated(row)]
         return max(validated, key=lambda row: sum(float(row[name]) for name in self.monitor), default=None)
 
     def restore(self) -> keras.Model | None:
-        """Load the newest state that can be read, with its optimizer; None where there is none."""
+        """Load the newest state that can be read, with its optimizer; None where none was saved.
+
+        Raises:
+            DataError: If none of those that were saved can be read: a training from the start would replace them.
+        """
+        errors: list[DataError] = []
         for path in sorted(self.run.checkpoints.glob("epoch-*.keras"), reverse=True):
             try:
                 model = load_model(path, compiled=True)
             except DataError as error:
-                warnings.warn(f"{error} Going back one epoch.", stacklevel=2)
+                errors.append(error)
                 continue
+            if errors:
+                warnings.warn(f"{errors[0]} Going back to an earlier epoch.", stacklevel=2)
             done = int(path.stem.removeprefix("epoch-"))
             self.rows = _read_history(self.run.history)[:done]
             if self.best_row is not None and self.best_row is self.rows[-1]:
                 self._keep_best(path)
             return model
+        if errors:
+            raise DataError(
+                f"{self.run.checkpoints}: no saved epoch can be read ({errors[0]}). Import and register what the task defines "
+                "itself, or train anew in another folder."
+            )
         return None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -194,7 +226,9 @@ class Checkpoint(keras.callbacks.Callback):
             )
 
     def _validated(self, row: Mapping[str, Any]) -> bool:
-        return all(row.get(name) not in (None, "") for name in self.monitor)
+        """Tell whether an epoch can be the best: its figures are there, and numbers."""
+        figures = [row.get(name) for name in self.monitor]
+        return all(figure not in (None, "") and math.isfinite(float(figure)) for figure in figures)
 
     def _keep_best(self, state: Path) -> None:
         write_atomically(self.best_path, lambda unfinished: shutil.copyfile(state, unfinished))

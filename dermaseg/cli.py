@@ -125,6 +125,8 @@ def _refusal(error: OSError, options: argparse.Namespace) -> str:
 def _begun_run(options: argparse.Namespace) -> Path | None:
     """Return the run folder that a training can go on in, if there is one."""
     run: Path | None = options.resume or options.output if options.name == "train" else None
+    if options.name == "demo":
+        run = options.output / "run"
     return run if run is not None and (run / "settings.json").is_file() else None
 
 

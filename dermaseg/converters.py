@@ -245,10 +245,10 @@ _IN_FLOAT = ("DIV", "SUM", "EXP", "ADD", "SUB", "MUL")
 
 
 def _in_8_bits(converter: Any, calibration: np.ndarray) -> bytes:
-    """Convert, with what a division is made of in float; convolutions are what takes the time.
+    """Convert to int8, but keep the operators around divisions (`_IN_FLOAT`) in float.
 
-    In 8 bits a divisor that is small beside those of the calibration is 0, as is what it is the sum of: a mask's border where
-    no lesion is found. LiteRT's kernel refuses it.
+    Convolutions take nearly all of the time. In 8 bits, a divisor much smaller than those seen in calibration becomes 0, such
+    as the area of a mask's border where no lesion is found, and LiteRT's kernel refuses it.
     """
     import tensorflow as tf
 

@@ -120,7 +120,7 @@ def fit_label_decisions(
         Fields of `Decisions`.
     """
     from dermaseg.conformal import ConformalClassifier
-    from dermaseg.metrics import apply_temperature, choose_threshold, classification_scores, fit_temperature
+    from dermaseg.metrics import choose_threshold, classification_scores, fit_temperature
     from dermaseg.uncertainty import entropy_bits
 
     restored = _restore(probabilities, prior_factors)
@@ -134,7 +134,7 @@ def fit_label_decisions(
     # Where every photograph is named right, ever surer probabilities are ever likelier: there is nothing to learn from.
     temperature = fit_temperature(labels, restored) if scores["accuracy"] < 1 else 1.0
     # As prediction has them: the photograph that settles a threshold must reach it there too.
-    calibrated = apply_temperature(restored, temperature).astype(np.float32)
+    calibrated = Decisions(prior_factors=tuple(prior_factors), temperature=temperature).calibrate(probabilities)
     thresholds = {
         name: choose_threshold(labels == index, calibrated[:, index], sensitivity=sensitivity)
         for index, name in enumerate(class_names)

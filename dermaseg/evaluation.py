@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Report", "evaluate", "evaluate_run"]
 
 _PARTS = ("train", "validation", "test")
-SUBGROUPS = ("class", "sex", "age", "localization", "tone", "hair", "ruler", "dark_corners")
 ATTRIBUTES = ("tone", "hair", "ruler", "dark_corners")
+SUBGROUPS = ("class", "sex", "age", "localization", *ATTRIBUTES)
 # "accuracy" in a report is that of the classes; most pixels are skin, and theirs says little.
 MASK_FIGURES = tuple(MEANINGS)[: tuple(MEANINGS).index("boundary_distance_px") + 1]
 OUTLINE_FIGURES = ("jaccard", "thresholded_jaccard", "dice")
@@ -67,7 +68,7 @@ def evaluate(
         model: A `Predictor`, or what makes one.
         samples: The photographs. All must have what the model predicts: masks, or classes; for a model of both, one of the
             two. Use a part that neither trained nor chose the model.
-        size: As for `Predictor`.
+        size: As for `Predictor`, where the model is none yet.
         title: Heading of the report.
         subgroups: Groupings to report: `class`; `tone`, `hair`, `ruler`, `dark_corners`, as `image_attributes` finds them; or a
             key of the samples' metadata; `age` falls into bands of 20 years. A grouping that no sample has is left out.
@@ -82,7 +83,7 @@ def evaluate(
     Raises:
         DataError: If there are no samples, a file cannot be read, a sample has nothing to compare with or a class that the
             model does not know, or a mask does not have its photograph's proportions.
-        ValueError: As for `Predictor`, or if `resamples` is below 1.
+        ValueError: As for `Predictor`, if `resamples` is below 1, or if a `Predictor` and a `size` are given.
 
     Examples:
         >>> import tempfile
@@ -94,6 +95,8 @@ def evaluate(
     """
     if not len(samples):
         raise DataError(f"{samples.source or 'samples'}: there are no photographs to evaluate.")
+    if isinstance(model, Predictor) and size is not None:
+        raise ValueError(f"size={size!r}: the Predictor has its own, {model.size}. Leave size out, or make one with that size.")
     predictor = model if isinstance(model, Predictor) else Predictor(model, size=size)
     if not predictor.class_names and samples.class_names:
         predictor = copy(predictor)  # the caller's keeps no names
@@ -109,53 +112,77 @@ def evaluate(
         attributes.append(image_attributes(prediction.image, _known_mask(sample, prediction)) if wanted else {})
         if on_image is not None:
             on_image(len(rows), len(samples))
-    groups = group_samples(samples)
-    class_names = predictor.class_names or samples.class_names
-    diagnosed = np.array(["true" in row for row in rows])
-    labels = samples.labels
-    probabilities = _probabilities(rows, class_names) if diagnosed.any() else np.empty((len(rows), 0))
+    class_names = tuple(predictor.class_names or samples.class_names)
+    scored = _Scored(rows, group_samples(samples), samples.labels, class_names, resamples, seed)
+    return Report(
+        title,
+        scored.figures(np.arange(len(rows)), MEANINGS, STATISTIC_RESAMPLES),
+        _by_subgroup(samples, attributes, subgroups, scored),
+        rows,
+        len(np.unique(scored.groups)),
+        scored.diagnoses(),
+    )
 
-    def figures(chosen: np.ndarray, names: Collection[str] = tuple(MEANINGS), most: int = STATISTIC_RESAMPLES) -> Figures:
-        found = {}
-        means = {name: np.array([rows[index].get(name, math.nan) for index in chosen], dtype=float) for name in MEANINGS}
-        named = chosen[diagnosed[chosen]]
-        statistics: dict[str, Weighted] = {}
-        if named.size:
-            statistics = _class_statistics(labels[named], probabilities[named], class_names)
-        for name in MEANINGS:
+
+@dataclass(frozen=True)
+class _Scored:
+    """The rows of photographs, of which figures with intervals are made, of all or of some."""
+
+    rows: Sequence[dict[str, Any]]
+    groups: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    resamples: int
+    seed: int
+
+    def figures(self, chosen: np.ndarray, names: Collection[str], most: int) -> Figures:
+        """Return those of `names` that are defined; statistics of all chosen photographs take `most` resamples at most."""
+        found: Figures = {}
+        named = chosen[self._diagnosed[chosen]]
+        statistics = self._class_statistics(named) if named.size else {}
+        for name in (name for name in MEANINGS if name in names):
+            values = np.array([self.rows[index].get(name, math.nan) for index in chosen], dtype=float)
             # A distance to an outline that is not there has no value.
-            known = np.isfinite(means[name])
-            if name in names and known.any():
-                own = groups[chosen][known]
-                found[name] = bootstrap_interval(means[name][known], groups=own, resamples=resamples, seed=seed)
-            elif name in names and name in statistics:
-                own, few = groups[named], min(resamples, most)
+            known = np.isfinite(values)
+            if known.any():
+                own = self.groups[chosen][known]
+                found[name] = bootstrap_interval(values[known], groups=own, resamples=self.resamples, seed=self.seed)
+            elif name in statistics:
+                own, few = self.groups[named], min(self.resamples, most)
                 found[name] = bootstrap_statistic(
-                    statistics[name], len(named), weighted=True, groups=own, resamples=few, seed=seed
+                    statistics[name], len(named), weighted=True, groups=own, resamples=few, seed=self.seed
                 )
         return {name: interval for name, interval in found.items() if math.isfinite(interval.value)}
 
-    def subgroup_figures(chosen: np.ndarray, grouping: str) -> Figures:
-        # Within one class, figures of the classes say no more than its sensitivity.
-        names = OUTLINE_FIGURES if grouping == "class" else SUBGROUP_FIGURES
-        return figures(chosen, names, SUBGROUP_RESAMPLES)
+    def diagnoses(self) -> Diagnoses | None:
+        """Return the classes of the photographs that have one and were given probabilities of it; None without any."""
+        named = np.flatnonzero(self._diagnosed)
+        return Diagnoses(self.class_names, self.labels[named], self._probabilities(named)) if named.size else None
 
-    everything = np.arange(len(rows))
-    return Report(
-        title,
-        figures(everything),
-        _by_subgroup(samples, attributes, subgroups, subgroup_figures),
-        rows,
-        len(np.unique(groups)),
-        Diagnoses(tuple(class_names), labels[diagnosed], probabilities[diagnosed]) if diagnosed.any() else None,
-    )
+    @functools.cached_property
+    def _diagnosed(self) -> np.ndarray:
+        return np.array(["true" in row for row in self.rows])
+
+    def _probabilities(self, named: np.ndarray) -> np.ndarray:
+        return np.array([[self.rows[index][_column(name)] for name in self.class_names] for index in named])
+
+    def _class_statistics(self, named: np.ndarray) -> dict[str, Weighted]:
+        """Return each figure of the classes, for the bootstrap."""
+        labels, probabilities = self.labels[named], self._probabilities(named)
+        # Rounded to six digits in the rows, probabilities no longer sum to one exactly.
+        probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+        found = class_figures(labels, probabilities)
+        alarm = next((index for index, name in enumerate(self.class_names) if name.casefold() in ALARM_CLASSES), None)
+        if alarm is not None:
+            found |= alarm_figures(labels == alarm, probabilities[:, alarm], rate=ALARM_RATE)
+        return found
 
 
 def evaluate_run(
     run: str | Path | RunFolder,
     *,
     data: str | Path | Samples | None = None,
-    part: str = "test",
+    part: str | None = None,
     tta: str = "none",
     task: str | Task | None = None,
     on_image: Callable[[int, int], None] | None = None,
@@ -166,7 +193,7 @@ def evaluate_run(
         run: The run folder.
         data: None for the run's own data; another folder or table is scored whole, with a warning if the run was trained on
             some of it.
-        part: `"test"`, `"validation"` or `"train"`, of the run's own split.
+        part: `"test"`, `"validation"` or `"train"`, of the run's own split; None takes `"test"`. Not with other data.
         tta: Test-time augmentation, as for `Predictor`; it stands in the report's title and file name.
         task: As for `dermaseg.training.resume`: other data are read as the task reads them.
         on_image: Called with (done, all).
@@ -180,12 +207,16 @@ def evaluate_run(
     Raises:
         DataError: If the folder holds no finished run, the other data cannot be read or lack what the task predicts, or as for
             `evaluate`.
-        ValueError: If the split has no such `part`, `tta` is unknown, or, for other data, `task` is not the run's own.
+        ValueError: If the split has no such `part`, `tta` is unknown, or, for other data, a `part` is given or `task` is not
+            the run's own.
     """
     from dermaseg.report_page import write_pictures_and_page
 
+    if data is not None and part is not None:
+        raise ValueError(f"part={part!r} is of the run's own split, and other data are scored whole: leave one of them out.")
+    part = part or "test"
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    name_of_task = read_json(folder.settings)["task"]
+    name_of_task = folder.read_settings()["task"]
     samples = load_samples(folder, data, task)
     if data is None:
         parts = Split.load(folder.split).apply(samples)
@@ -248,7 +279,8 @@ def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
     if seen:
         warnings.warn(
             f"{samples.source or 'data'}: {seen} of {len(samples)} photographs, or others of their lesions or patients, "
-            "trained this run or chose its model. The figures are too good. Without data=, its own test part is scored.",
+            "trained this run or chose its model. The figures are too optimistic. Leave out data= to score the run's own test "
+            "part.",
             stacklevel=3,
         )
 
@@ -294,37 +326,20 @@ def _column(name: str) -> str:
     return f"p_{name}"
 
 
-def _probabilities(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> np.ndarray:
-    columns = [_column(name) for name in class_names]
-    return np.array([[row.get(column, math.nan) for column in columns] for row in rows])
-
-
-def _class_statistics(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, Weighted]:
-    """Return each figure of the classes, for the bootstrap."""
-    # Rounded to six digits in the rows, probabilities no longer sum to one exactly.
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-    found = class_figures(labels, probabilities)
-    alarm = next((index for index, name in enumerate(class_names) if name.casefold() in ALARM_CLASSES), None)
-    if alarm is not None:
-        found |= alarm_figures(labels == alarm, probabilities[:, alarm], rate=ALARM_RATE)
-    return found
-
-
 def _by_subgroup(
-    samples: Samples,
-    attributes: Sequence[dict[str, Any]],
-    groupings: Sequence[str],
-    figures: Callable[[np.ndarray, str], Figures],
+    samples: Samples, attributes: Sequence[dict[str, Any]], groupings: Sequence[str], scored: _Scored
 ) -> dict[str, dict[str, Figures]]:
     found: dict[str, dict[str, Figures]] = {}
     for grouping in groupings:
+        # Within one class, figures of the classes say no more than its sensitivity.
+        names = OUTLINE_FIGURES if grouping == "class" else SUBGROUP_FIGURES
         values = [_subgroup(samples, attributes, index, grouping) for index in range(len(samples))]
         named = sorted({value for value in values if value})
         if named:
             found[grouping] = {}
             for value in [*named, ""] if "" in values else named:
                 chosen = np.array([index for index, own in enumerate(values) if own == value])
-                scores = figures(chosen, grouping)
+                scores = scored.figures(chosen, names, SUBGROUP_RESAMPLES)
                 if scores:
                     found[grouping][value or "not known"] = scores
     return {grouping: values for grouping, values in found.items() if values}

@@ -20,8 +20,8 @@ from dermaseg.converters import CONVERTERS, Recipe, Size, Source, onnx_proto, pr
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.parity import TOLERANCES, Limits, calibration_photographs, compare, make_probes
 from dermaseg.presets import load_preset
-from dermaseg.pretrained import Preset, find_preset, folded_kernels, is_preset, read_weights
-from dermaseg.runs import read_json, write_atomically, write_json
+from dermaseg.pretrained import Preset, folded_kernels, is_preset, model_file, read_card, read_weights
+from dermaseg.runs import write_atomically, write_json
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
 
@@ -49,7 +49,7 @@ def export_model(
     only after its outputs have been compared with the Keras model's. A model of a mixed dtype policy is exported, and compared,
     in float32.
 
-    The model's card (task, class names, training size, decision thresholds) goes along, with what the check found in its
+    The model's card (task, class names, training size, decisions) goes along, with what the check found in its
     entry `export` (`largest_difference`, `mean_difference`, `checked_px`, and of fewer bits `jaccard_agreement`,
     `jaccard_keras`, `jaccard_exported`): in ONNX under `dermaseg` in `metadata_props`, in a SavedModel as
     `assets.extra/card.json`, in LiteRT as `card.json` in the zip archive that is appended to the file.
@@ -114,7 +114,6 @@ def export_model(
     limits = Limits(
         tolerance=TOLERANCES[precision] if tolerance is None else tolerance,
         jaccard_tolerance=None if precision == "float32" else jaccard_tolerance,
-        threshold=card.get("threshold", 0.5),
     )
     _check_writable(path)
 
@@ -226,11 +225,11 @@ def training_size(model: str | Path) -> int:
         DataError: If there is no model.
         ValueError: If it has no card, or the card says no size.
     """
-    if not (is_preset(model) or _keras_file(model).is_file()):
+    if not (is_preset(model) or model_file(model).is_file()):
         raise DataError(
             f"{model}: no model here. Give a run folder with a finished training, a .keras file or a preset's name."
         )
-    size = _card(model).get("size")
+    size = read_card(model).get("size")
     if not isinstance(size, int):
         raise ValueError(f"{model}: no card says at which size it was trained. Give a run folder, or the height and width.")
     return size
@@ -239,18 +238,7 @@ def training_size(model: str | Path) -> int:
 def _read(model: str | Path | keras.Model) -> tuple[keras.Model, dict[str, Any]]:
     if not isinstance(model, (str, Path)):
         return model, {}
-    return load_preset(str(model)) if is_preset(model) else load_model(_keras_file(model)), _card(model)
-
-
-def _card(model: str | Path) -> dict[str, Any]:
-    if is_preset(model):
-        return dict(find_preset(str(model)).card)
-    card = _keras_file(model).with_suffix(".json")
-    return read_json(card) if card.is_file() else {}
-
-
-def _keras_file(model: str | Path) -> Path:
-    return Path(model) / "model.keras" if Path(model).is_dir() else Path(model)
+    return load_preset(str(model)) if is_preset(model) else load_model(model), read_card(model)
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

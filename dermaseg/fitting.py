@@ -30,7 +30,7 @@ from dermaseg.plots import save_figure, training_curves
 from dermaseg.precision import dtype_policy
 from dermaseg.pretrained import is_preset
 from dermaseg.run_data import learning_parts
-from dermaseg.runs import RunFolder, read_json, write_atomically, write_csv, write_json
+from dermaseg.runs import RunFolder, write_atomically, write_csv, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 from dermaseg.tasks.objectives import sampling_weights
@@ -64,9 +64,12 @@ def fit(
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
 
+    Returns:
+        The folder, with the finished run.
+
     Raises:
-        DataError: If another process trains in the folder.
-        DermasegError: If no epoch was validated.
+        DataError: If another process trains in the folder, or none of the epochs that it saved can be read.
+        DermasegError: If no epoch has the validation figures that choose the best.
         TrainingError: If the loss becomes no number, or the validation lacks a figure that the task's monitor names.
     """
     if run.model.is_file():  # which may stand where nothing can be written
@@ -90,10 +93,10 @@ def _fit(
 ) -> None:
     began = time.monotonic()
     train_part, validation_part = learning_parts(split, samples)
-    saved = read_json(run.settings)
+    saved = run.read_settings()
     size = tuple(saved["canvas"])
     common: dict[str, Any] = {"size": size, "target": task.target, "cache_dir": run.cache, "progress": on_decode}
-    lesson = _Lesson(task, plan, train_part, validation_part, common, batch_shares())
+    training_plan = _TrainingPlan(task, plan, train_part, validation_part, common, batch_shares())
     keras.utils.set_random_seed(plan.seed)
 
     checkpoint = Checkpoint(run, monitor=task.monitor)
@@ -110,23 +113,23 @@ def _fit(
                 rows = train_head(model, task, plan, parts, size=size, weights=weights, cache=run.cache, progress=on_decode)
                 write_csv(run.head_history, rows)
             if plan.minutes is not None:
-                lesson = lesson.within(60 * plan.minutes, model, since=began)
+                training_plan = training_plan.within(60 * plan.minutes, model, since=began)
                 # From here on the run is one of so many steps, whoever goes on with it, and on whatever machine.
                 asked = {"minutes": plan.minutes, "steps": plan.steps}
-                write_json(run.settings, {**saved, "settings": dataclasses.asdict(lesson.plan), "asked": asked})
-            lesson.compile(model)
-    if checkpoint.epochs_done < lesson.epochs:
-        training, validation = lesson.feeds(initial_epoch=checkpoint.epochs_done)
+                write_json(run.settings, {**saved, "settings": dataclasses.asdict(training_plan.plan), "asked": asked})
+            training_plan.compile(model)
+    if checkpoint.epochs_done < training_plan.epochs:
+        training, validation = training_plan.feeds(initial_epoch=checkpoint.epochs_done)
         # Validation sees the averaged weights; a checkpoint holds those that training goes on with, and the average beside.
         average = [keras.callbacks.SwapEMAWeights()] if plan.ema else []
         with StopOnInterrupt() as interrupt:
             model.fit(
                 training,
                 validation_data=validation,
-                validation_freq=_validated_epochs(lesson.epochs),
+                validation_freq=_validated_epochs(training_plan.epochs),
                 initial_epoch=checkpoint.epochs_done,
-                epochs=lesson.epochs,
-                callbacks=[interrupt, StopOnNaN(), SeedEpochs(plan.seed), *average, checkpoint, *callbacks],
+                epochs=training_plan.epochs,
+                callbacks=[interrupt, StopOnNaN(checkpoint.best_path), SeedEpochs(plan.seed), *average, checkpoint, *callbacks],
                 shuffle=False,  # the data set has its own order, which a resumed run repeats
                 verbose=0,
             )
@@ -144,15 +147,22 @@ def _fit(
 def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str, start: str | Path | None) -> keras.Model:
     """Build the task's model, seeded, with the weights that it starts from.
 
+    Args:
+        task: The task.
+        plan: The seed, and the arguments of the builder.
+        train_part: The samples that train it.
+        precision: The dtype policy.
+        start: As for `dermaseg.train`.
+
+    Returns:
+        The model, not compiled.
+
     Raises:
         ValueError: If the builder does not take an argument of `plan.model`, or no weights fit.
     """
     keras.utils.set_random_seed(plan.seed)
     with dtype_policy(precision):
-        try:
-            model = task.build(train_part, plan.model)
-        except TypeError as error:
-            raise ValueError(f"model: {error}. See the builder of {task.name} in dermaseg.models.") from error
+        model = task.build(train_part, plan.model)
         if head_comes_first(plan) and not has_base(model):
             raise ValueError(f"head_epochs: the network of {task.name} has no base to freeze; leave it at 0.")
         # A head's column for one class is no start for another's.
@@ -166,8 +176,8 @@ def new_model(task: Task, plan: Settings, train_part: Samples, *, precision: str
 
 
 @dataclass(frozen=True)
-class _Lesson:
-    """What is learned from, and how."""
+class _TrainingPlan:
+    """Data, settings and batch sizes of one training."""
 
     task: Task
     plan: Settings
@@ -194,7 +204,9 @@ class _Lesson:
         average = {"use_ema": True, "ema_momentum": plan.ema} if plan.ema else {}
         steps = self.epochs * self.steps_per_epoch
         model.compile(
-            optimizer=planned_adamw(plan.learning_rate, steps=steps, decay=plan.weight_decay, global_clipnorm=1.0, **average),
+            optimizer=planned_adamw(
+                plan.learning_rate, steps=steps, weight_decay=plan.weight_decay, global_clipnorm=1.0, **average
+            ),
             # TensorFlow 2.21 cannot compile a step over mirrored variables: "auto" must not try it on several GPUs.
             jit_compile=False if plan.jit_compile == "auto" and replica_count() > 1 else plan.jit_compile,
             **_weighted(self.task.compile_options(self.train_part, plan), self.shares),
@@ -226,8 +238,11 @@ class _Lesson:
         )
         return training, validation
 
-    def within(self, seconds: float, model: keras.Model, *, since: float) -> _Lesson:
-        """Return the lesson with as many steps as end in time: whole epochs, and one at least. Leaves the model as it was."""
+    def within(self, seconds: float, model: keras.Model, *, since: float) -> _TrainingPlan:
+        """Return the plan with as many steps as end in time: whole epochs, and one at least.
+
+        The rehearsal compiles the model; its weights are restored. Compile it again for the plan that comes back.
+        """
         before = [(variable, np.array(variable)) for variable in model.variables]
         self.compile(model)
         batches = math.ceil(len(self.validation_part) / shared_batch(self.plan.batch_size, self.shares))
@@ -241,8 +256,8 @@ class _Lesson:
             whole = pace.seconds(self.epochs, steps_per_epoch=self.steps_per_epoch)
             warnings.warn(
                 f"{seconds / 60:g} minutes are enough for {fit * self.steps_per_epoch:,} of "
-                f"{self.epochs * self.steps_per_epoch:,} steps on this machine, and so many are planned. All of them take "
-                f"{whole / 60:.0f} minutes: ask for steps={self.plan.steps}.",
+                f"{self.epochs * self.steps_per_epoch:,} steps on this machine, so only those are planned. All of them would "
+                f"take about {whole / 60:.0f} minutes: give steps={self.plan.steps} to run them all.",
                 stacklevel=5,
             )
         return replace(self, plan=replace(self.plan, steps=fit * self.steps_per_epoch, minutes=None))
@@ -286,7 +301,10 @@ def _validated_epochs(epochs: int) -> list[int]:
 def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> keras.Model:
     """Return the best epoch, averaged if asked for, as a float32 model: it computes the same on a machine without bfloat16."""
     if checkpoint.best_row is None:
-        raise DermasegError(f"{run.path}: no epoch was validated, so no best model is known. Start again in another folder.")
+        raise DermasegError(
+            f"{run.path}: no epoch has a number as its {' and '.join(checkpoint.monitor)}, so no best model is known. Look at "
+            "history.csv, and train anew in another folder."
+        )
     best = load_model(checkpoint.best_path, compiled=bool(plan.ema))
     if plan.ema:
         best.optimizer.finalize_variable_values(best.trainable_variables)
@@ -302,7 +320,8 @@ def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder,
 
 
 def _card(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> dict[str, Any]:
-    row = checkpoint.best_row or {}
+    row = checkpoint.best_row
+    assert row is not None  # or there would be no best model
     return {
         "task": task.name,
         "size": plan.size,

@@ -15,7 +15,7 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
     Args:
         mask: `(height, width)` or `(height, width, 1)`, 0 or 1.
         largest_component: Keep the largest connected region (8 neighbours); of equals, the first from the top.
-        fill_holes: Make lesion of skin that lesion surrounds.
+        fill_holes: Fill skin that is enclosed by lesion.
 
     Returns:
         A mask of the same height and width, uint8.
@@ -34,10 +34,9 @@ def clean_mask(mask: np.ndarray, *, largest_component: bool = False, fill_holes:
         regions, _ = label(mask, structure=np.ones((3, 3)))
         counts = np.bincount(regions.ravel())[1:]
         mask = (regions == counts.argmax() + 1).astype(np.uint8) if counts.size else mask
-    if fill_holes:
+    if fill_holes and mask.any():
         from scipy.ndimage import binary_fill_holes, find_objects
 
-        for box in find_objects(mask):  # filling takes its time by the pixel, and holes lie within the lesion's box
-            mask = mask.copy()
-            mask[box] = binary_fill_holes(mask[box])
+        (box,) = find_objects(mask)  # filling takes its time by the pixel, and holes lie within the lesion's box
+        mask[box] = binary_fill_holes(mask[box])
     return mask

@@ -25,7 +25,7 @@ def monte_carlo_dropout(
         images: `(images, height, width, 3)`, values 0 to 255.
         samples: Predictions of each image, at least 2.
         seed: The same seed, images and batch size give the same result on the same backend and machine.
-        batch_size: Images a step; another one draws other units, as another seed does.
+        batch_size: Images per step; another one draws other units, as another seed does.
 
     Returns:
         A `Spread`, or a dict of them under the names of the model's outputs.
@@ -94,7 +94,10 @@ class _ActiveDropout(keras.layers.Layer):
     def __init__(self, dropout: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # A layer of its own, with random numbers of its own: the given model's stay where they were.
-        self.dropout = type(dropout).from_config(dropout.get_config())
+        config = dropout.get_config()
+        if config["seed"] is None:
+            config["seed"] = 0  # whose state is assigned before use; PyTorch draws without one what cannot be repeated
+        self.dropout = type(dropout).from_config(config)
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:

@@ -12,7 +12,7 @@ __all__ = ["AdamW", "planned_adamw"]
 
 @keras.saving.register_keras_serializable("dermaseg")
 class AdamW(keras.optimizers.Adam):
-    """Adam with decoupled weight decay: the steps of `keras.optimizers.AdamW`, sooner on TensorFlow.
+    """Adam with decoupled weight decay: the steps of `keras.optimizers.AdamW`, faster on TensorFlow.
 
     There Keras composes the update of each weight of some forty single operations, and decays the weights in a pass of its
     own, with a copy of the learning rate's whole schedule for each. Here a weight takes one fused kernel, and what all of them
@@ -20,18 +20,20 @@ class AdamW(keras.optimizers.Adam):
 
     Args:
         learning_rate: As for `keras.optimizers.Adam`.
-        decay: Share of each weight that a step takes off, times the learning rate.
+        weight_decay: Weight decay: each step subtracts learning rate x decay x weight. Unlike in Keras's AdamW it is 0 unless
+            asked for, which is plain Adam.
         kernels_only: Decay the kernels of convolutions and dense layers and nothing else: not biases, the scales and offsets of
             normalisation, the sets of fuzzy rules or the weights of losses, of which 0 is no simpler a value than another.
-        **options: Of `keras.optimizers.Adam`.
+        **options: Other arguments of `keras.optimizers.Adam`.
 
     References:
         Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2; the schedule multiplies the decay.
     """
 
-    def __init__(self, learning_rate: Any = 1e-3, *, decay: float = 0.0, kernels_only: bool = False, **options: Any) -> None:
-        super().__init__(learning_rate, **options)
-        self.decay = decay
+    def __init__(
+        self, learning_rate: Any = 1e-3, *, weight_decay: float = 0.0, kernels_only: bool = False, **options: Any
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay, **options)
         self.kernels_only = kernels_only
         self._shared: _Shared | None = None
 
@@ -48,7 +50,7 @@ class AdamW(keras.optimizers.Adam):
         if self._shared is None:
             self._shared = self._share(learning_rate)
         shared = self._shared
-        if self.decay and self._decays(variable):
+        if self.weight_decay and self._decays(variable):
             self.assign_sub(variable, variable * ops.cast(shared.decay, variable.dtype))
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
@@ -69,6 +71,9 @@ class AdamW(keras.optimizers.Adam):
             grad=tf.convert_to_tensor(tf.cast(gradient, variable.dtype)),  # an embedding's is sparse
         )
 
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Leave out Keras's pass over all weights: `update_step` decays each."""
+
     def _decays(self, variable: Any) -> bool:
         # TensorFlow's variable comes here, or one device's part of it: Keras's own knows its name.
         name = self._trainable_variables[self._get_variable_index(variable)].name
@@ -76,11 +81,11 @@ class AdamW(keras.optimizers.Adam):
 
     def _share(self, learning_rate: Any) -> _Shared:
         rate, step = (ops.cast(value, "float32") for value in (learning_rate, self.iterations + 1))
-        return _Shared(rate, rate * self.decay, ops.power(self.beta_1, step), ops.power(self.beta_2, step))
+        return _Shared(rate, rate * self.weight_decay, ops.power(self.beta_1, step), ops.power(self.beta_2, step))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make it again."""
-        return {**super().get_config(), "decay": self.decay, "kernels_only": self.kernels_only}
+        return {**super().get_config(), "kernels_only": self.kernels_only}
 
 
 class _Shared(NamedTuple):
@@ -92,7 +97,7 @@ class _Shared(NamedTuple):
     beta_2_power: Any
 
 
-def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **options: Any) -> AdamW:
+def planned_adamw(learning_rate: float, *, steps: int, weight_decay: float = 0.0, **options: Any) -> AdamW:
     """Make the optimizer of a training of so many steps, as `dermaseg.train` plans it.
 
     The rate rises linearly over the first twentieth, and falls along half a cosine to a hundredth of its peak. Kernels alone
@@ -100,9 +105,9 @@ def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **opt
 
     Args:
         learning_rate: The peak.
-        steps: Of the whole training.
-        decay: As for `AdamW`.
-        **options: Of `keras.optimizers.Adam`.
+        steps: Steps of the whole training.
+        weight_decay: As for `AdamW`.
+        **options: Other arguments of `keras.optimizers.Adam`.
 
     References:
         Loshchilov and Hutter, 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5, without restarts.
@@ -111,4 +116,4 @@ def planned_adamw(learning_rate: float, *, steps: int, decay: float = 0.0, **opt
     rate = keras.optimizers.schedules.CosineDecay(
         learning_rate / 100, steps - warmup, alpha=0.01, warmup_target=learning_rate, warmup_steps=warmup
     )
-    return AdamW(rate, decay=decay, kernels_only=True, **options)
+    return AdamW(rate, weight_decay=weight_decay, kernels_only=True, **options)

@@ -22,11 +22,12 @@ SETTINGS = {
     "batch_size": "photographs a step",
     "steps": "steps of the whole training; the number of epochs follows",
     "max_epochs": "at most so many passes, however small the data set",
-    "minutes": "that the training may take: as many of the steps are planned as fit. With --steps alone all are",
+    "minutes": "minutes that the training may take; only as many steps are planned as fit (no limit if --steps is given "
+    "without --minutes)",
     "learning_rate": "peak of the learning rate, which warms up and falls along a cosine",
     "head_epochs": "passes over stored features of a frozen base that train the head alone, first; not with weights=none",
     "weight_decay": "weight decay of AdamW, of kernels alone",
-    "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none, as 0.999 for long runs",
+    "ema": "decay of a moving average of the weights, which is then validated and saved; 0 for none; 0.999 suits long runs",
     "augment": "how the training photographs are varied",
     "augment_on": "where they are varied and mixed; auto takes the accelerator where Keras runs on JAX with one GPU",
     "mix": "how training photographs are mixed with each other, and their masks and classes with them",
@@ -78,8 +79,7 @@ def _train(train: argparse.ArgumentParser) -> None:
         "task",
         nargs="?",
         choices=list(TASKS),
-        default="segment",
-        help="what to learn, as `dermaseg tasks` (default: %(default)s)",
+        help="what to learn, as `dermaseg tasks` (default: segment; with --resume, what the run learns)",
     )
     train.add_argument(
         "--data",
@@ -99,7 +99,8 @@ def _train(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--start",
         metavar="MODEL",
-        help="run, model or preset whose weights to start from, where layers fit; a head only for the same classes",
+        help="run, model or preset to take starting weights from, layer by layer where shapes fit; the head only if the "
+        "classes are the same",
     )
     train.add_argument(
         "--model",
@@ -147,7 +148,7 @@ def _evaluate(evaluate: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="DIR", help="another folder, scored whole, instead of the run's own test part"
     )
     evaluate.add_argument(
-        "--part", choices=("test", "validation", "train"), default="test", help="of the run's split (default: %(default)s)"
+        "--part", choices=("test", "validation", "train"), help="of the run's split, without --data (default: test)"
     )
     _add_tta(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -173,7 +174,7 @@ def _predict(predict: argparse.ArgumentParser) -> None:
     )
     predict.add_argument("--size", type=int, help="side of the working area in pixels (default: that of the training)")
     predict.add_argument(
-        "--threshold", type=float, help="probability above which a pixel is lesion (default: the model's own, or 0.5)"
+        "--threshold", type=float, default=0.5, help="probability above which a pixel is lesion (default: %(default)s)"
     )
     _add_tta(predict)
     predict.add_argument(

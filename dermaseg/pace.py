@@ -83,7 +83,7 @@ def measure_pace(model: keras.Model, training: Any, validation: Any, *, validati
         validation_batches: How many batches it has.
 
     Returns:
-        The pace. What the first epoch takes longer has been seen as little as the rest of it: `first_s` is 0.
+        The pace. `first_s` is 0: so short a rehearsal can't tell how much longer a first epoch takes.
     """
     step_s = _batch_seconds(lambda clock: model.fit(_some(training), shuffle=False, callbacks=[clock], verbose=0))
     # Saved before it is evaluated: at the end of `fit` Keras gives averaged weights to the model without copying them, and on

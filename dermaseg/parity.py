@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ TOLERANCES: Mapping[str, float] = {"float32": 1e-3, "float16": 1e-2, "int8": 0.1
 """Largest difference of a probability that is accepted unless told otherwise, by precision."""
 
 _MASK = "mask"
+_INSIDE = 0.5  # probability above which a pixel is lesion
 _BATCH = 16
 _FEWEST = 2  # one to calibrate on, one to compare on
 
@@ -48,12 +50,10 @@ class Limits:
         tolerance: Largest difference of a probability.
         jaccard_tolerance: Of a lesion's mask, how much of the mean Jaccard index over photographs may go; None holds masks to
             `tolerance` as well.
-        threshold: Probability above which a pixel is lesion.
     """
 
     tolerance: float
     jaccard_tolerance: float | None = None
-    threshold: float = 0.5
 
 
 def calibration_photographs(
@@ -85,7 +85,7 @@ def calibration_photographs(
     chosen = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int)).tolist()
     samples = samples.select(chosen[::2] + chosen[1::2])
     shape = canvas(samples, size) if isinstance(size, int) else size
-    if samples is masked or all(sample.mask is not None for sample in samples):
+    if all(sample.mask is not None for sample in samples):
         images, masks = load_arrays(samples, size=shape, target="mask")
         return images, masks
     return load_arrays(samples, size=shape, target=None), None
@@ -144,7 +144,7 @@ def compare(source: Source, predict: Predict, probes: Sequence[Probe], limits: L
             for name, values in expected.items():
                 differences.setdefault(name, []).append(np.abs(values - found[name]).ravel())
             if limits.jaccard_tolerance is not None and _is_mask(expected):
-                ours, theirs = expected[_MASK] > limits.threshold, found[_MASK] > limits.threshold
+                ours, theirs = expected[_MASK] > _INSIDE, found[_MASK] > _INSIDE
                 scores.setdefault("jaccard_agreement", []).append(_jaccard(ours, theirs))
                 if probe.masks is not None:
                     true = probe.masks[start : start + _BATCH]
@@ -162,10 +162,13 @@ def compare(source: Source, predict: Predict, probes: Sequence[Probe], limits: L
 
 
 def _read_folder(folder: Path) -> Samples:
-    """Read a data set or, where no folder is in it as in each layout, the photographs that lie there."""
+    """Read a data set or, where photographs lie in the folder itself and it has no layout, these."""
     listing = scan(folder)
-    if listing.folders or not listing.has_images():
+    if not listing.has_images():
         return read_samples(folder)
+    if listing.folders:  # as each layout has some
+        with contextlib.suppress(DataError):
+            return read_samples(folder)
     return Samples([Sample(stem, path) for stem, path in find_images(folder).items()], source=folder.name)
 
 
@@ -188,7 +191,7 @@ def _hold_masks(means: Mapping[str, float], allowed: float, path: Path) -> None:
     else:
         lost = 1.0 - means["jaccard_agreement"]
         words = f"overlap the Keras model's by a Jaccard index of {means['jaccard_agreement']:.4f}"
-        remedy = " Photographs with masks would tell whether they are worse, not only other ones."
+        remedy = " Give check_masks to learn whether the masks are worse or merely different."
     if not lost <= allowed:
         raise DermasegError(
             f"{path}: not written. Its masks {words}: {lost:.4f} less, and jaccard_tolerance={allowed:g}.{remedy}"

@@ -33,6 +33,8 @@ def choose_precision(precision: str = "auto") -> str:
         return precision
     import keras
 
+    if keras.backend.backend() == "torch":
+        return "mixed_bfloat16" if _torch_has_bfloat16() else "float32"
     if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
         native = all(capability >= _FIRST_WITH_BFLOAT16 for capability in _compute_capabilities())
     else:
@@ -41,7 +43,7 @@ def choose_precision(precision: str = "auto") -> str:
 
 
 def _compute_capabilities() -> list[float]:
-    """Return those of the NVIDIA cards; what other accelerators call so, as gfx942, is no number."""
+    """Return the compute capabilities of NVIDIA cards; other accelerators report names such as gfx942, which are skipped."""
     import keras
 
     found: list[Any]
@@ -56,6 +58,14 @@ def _compute_capabilities() -> list[float]:
 
         found = [getattr(device, "compute_capability", None) for device in jax.devices()]
     return [float(capability) for capability in found if re.fullmatch(r"\d+\.\d+", str(capability))]
+
+
+def _torch_has_bfloat16() -> bool:
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return not torch.accelerator.is_available() and _cpu_has_bfloat16()
 
 
 def _cpu_has_bfloat16() -> bool:

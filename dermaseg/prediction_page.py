@@ -32,7 +32,8 @@ def save_predictions(
     Few photographs are held at a time: they are measured and saved on threads of their own while the next are predicted. The
     table and the page take their names at the end, also when predicting breaks off, by an error or an interrupt, or when the
     generator is closed: of all photographs that were predicted and could be saved. Without any, nothing is written. The folder
-    is locked meanwhile, lest two processes mix their pictures there.
+    is locked meanwhile, lest two processes mix their pictures there. Earlier predictions are replaced there, other pictures are
+    not.
 
     Args:
         predictions: Names for the files, all different, with the predictions of one model; taken one at a time.
@@ -46,7 +47,8 @@ def save_predictions(
         before the name of a photograph that a spreadsheet would take for a formula.
 
     Raises:
-        DataError: If another process is writing predictions to the folder.
+        DataError: If another process is writing predictions to the folder, or a mask or an overlay would replace a picture that
+            is no prediction's.
     """
     folder = Path(folder)
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(_SAVERS) as savers:

@@ -60,7 +60,7 @@ def save_preset(
         model: Trained, with all the weights that `builder(**arguments)` has; others, such as learned weights of losses, stay
             behind.
         name: Of the files.
-        builder: Name of a function of `dermaseg.models`.
+        builder: `"build_unet"`, `"build_fuzzy_unet"`, `"build_cnn"` or `"build_hybrid"`, of `dermaseg.models`.
         arguments: Of the builder, JSON values.
         card: Everything else that `Preset.card` holds; `summary` and `license` at least.
         folder: Where to write.
@@ -69,9 +69,11 @@ def save_preset(
         The preset as it now stands in the folder, for `load_preset(name, folder=folder)`.
 
     Raises:
-        ValueError: If a weight is missing or leaves the range of half precision, or the card lacks its summary, size or
-            licence.
+        ValueError: If a weight is missing or leaves the range of half precision, the card lacks its summary, size or licence,
+            or `builder` is another.
     """
+    if builder not in BUILDERS:
+        raise ValueError(f"builder must be one of {', '.join(BUILDERS)}, got {builder!r}.")
     missing = {"summary", "license", "size"} - set(card)
     if missing:
         raise ValueError(f"card lacks {sorted(missing)[0]!r}.")
@@ -88,6 +90,7 @@ def save_preset(
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{key.replace("/", "|"): half for key, half in halves.items()})  # type: ignore[arg-type]
     path = Path(folder) / f"{name}.npz"
+    path.with_suffix(".onnx").unlink(missing_ok=True)  # of other weights: its card ends here too
     write_atomically(path, lambda unfinished: unfinished.write_bytes(buffer.getvalue()))
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     write_json(path.with_suffix(".json"), {**card, "builder": builder, "arguments": dict(arguments), "sha256": digest})

@@ -1,5 +1,7 @@
 """The trained weights in the package: which there are, their cards and their arrays. `dermaseg.presets` builds the networks.
 
+Also where a model and its card stand, whether it is a preset, a run folder or a file.
+
 Each preset is up to three files in `dermaseg/weights/`: `NAME.npz`, the weights in half precision; `NAME.json`, its card: how
 to build the network, the SHA-256 of the other files, how to read the output, what it was trained on, its figures and its
 licence; and `NAME.onnx`, the network's graph without its weights, for `dermaseg.runtime`. Nothing here runs code that it finds
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dermaseg.errors import DataError
-from dermaseg.runs import read_json
+from dermaseg.runs import RunFolder, read_json
 
 if TYPE_CHECKING:
     import keras
@@ -32,6 +34,8 @@ __all__ = [
     "folded_kernels",
     "is_preset",
     "list_presets",
+    "model_file",
+    "read_card",
     "read_graph",
     "read_weights",
     "with_weights",
@@ -71,8 +75,8 @@ class Preset:
 
     @property
     def runs_without_keras(self) -> bool:
-        """Whether its graph and onnxruntime are there."""
-        return self.graph.is_file() and importlib.util.find_spec("onnxruntime") is not None
+        """Whether its graph, which its card knows, and onnxruntime are there."""
+        return "graph_sha256" in self.card and self.graph.is_file() and importlib.util.find_spec("onnxruntime") is not None
 
     @property
     def summary(self) -> str:
@@ -101,6 +105,20 @@ def find_preset(name: str, *, folder: str | Path | None = None) -> Preset:
     if name not in presets:
         raise DataError(f"there is no preset {name!r}; there are {', '.join(presets) or 'none in this installation'}.")
     return presets[name]
+
+
+def model_file(model: str | Path) -> Path:
+    """Return the `.keras` file of a run folder; of any other path, the path itself."""
+    path = Path(model)
+    return RunFolder(path).model if path.is_dir() else path
+
+
+def read_card(model: str | Path) -> dict[str, Any]:
+    """Return the card of a preset, a run folder or a saved model, beside which it stands; empty where there is none."""
+    if is_preset(model):
+        return dict(find_preset(str(model)).card)
+    card = model_file(model).with_suffix(".json")
+    return read_json(card) if card.is_file() else {}
 
 
 def read_weights(preset: Preset) -> dict[str, np.ndarray]:

@@ -36,7 +36,8 @@ MEANINGS: Mapping[str, str] = {
     "conformal_size": "mean number of classes in that set",
     "alarm_sensitivity": "sensitivity for the class to be missed least (melanoma, malignant) at 90 % specificity",
     "alarm_specificity": "specificity for that class at 90 % sensitivity",
-    "referred_share": "share of images that the model would leave to a person; a tenth of the validation part for each output",
+    "referred_share": "share of images that the model would refer to a person; each output's limit was set to refer a tenth of "
+    "the validation part",
 }
 
 

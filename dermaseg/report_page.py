@@ -14,7 +14,7 @@ from dermaseg.metrics import reliability
 from dermaseg.plots import cases, choose_cases, confusion_matrix_plot, reliability_diagram, roc_curves, save_figure
 from dermaseg.prediction import Predictor
 from dermaseg.report import Diagnoses, Report
-from dermaseg.runs import RunFolder, read_json
+from dermaseg.runs import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,9 +73,10 @@ def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]
         page.section(f"By {grouping.replace('_', ' ')}")
         page.table(_records(*report.subgroup_table(grouping)), caption="Brackets hold 95 % bootstrap intervals over lesions.")
     page.section("Where it comes from")
-    saved = read_json(folder.settings)
+    saved = folder.read_settings()
     facts = {name: saved.get(name) for name in ("task", "data", "split", "precision", "start") if saved.get(name)}
-    page.facts({**facts, **saved.get("settings", {}), **saved.get("versions", {})})
+    asked = {**saved["settings"], **saved.get("versions", {})}
+    page.facts({**facts, **asked, **facts})  # first in order, and the precision that was taken where "auto" was asked for
     return page
 
 
@@ -91,13 +92,15 @@ def _cases(predictor: Predictor, samples: Samples, report: Report) -> Figure | N
     scores = [report.rows[index]["jaccard"] for index in scored]
     chosen = [scored[position] for kind in choose_cases(scores).values() for position in kind]
     photographs = [read_image(samples[index].image) for index in chosen]
+    true = []
+    for index, photograph in zip(chosen, photographs, strict=True):
+        path = samples[index].mask
+        assert path is not None  # without one there is no score
+        true.append(read_mask_at(path, photograph.shape[:2]))
     return cases(
         photographs,
         predicted=[prediction.mask for prediction in predictor.predict(photographs)],
-        true=[
-            read_mask_at(samples[index].mask or Path(), photograph.shape[:2])
-            for index, photograph in zip(chosen, photographs, strict=True)
-        ],
+        true=true,
         scores=[report.rows[index]["jaccard"] for index in chosen],
         names=[samples[index].id for index in chosen],
     )

@@ -17,10 +17,10 @@ from dermaseg.data.grouping import copies
 from dermaseg.data.images import read_image
 from dermaseg.data.samples import Sample, Samples
 from dermaseg.errors import DataError
-from dermaseg.runs import RunFolder, read_json
-from dermaseg.tasks import TASKS, Task, get_task
+from dermaseg.runs import RunFolder
+from dermaseg.tasks import TASKS, Settings, Task, get_task
 
-__all__ = ["draw_split", "is_own", "learning_parts", "load_samples", "task_of", "with_absolute_paths"]
+__all__ = ["draw_split", "is_own", "learning_parts", "load_samples", "settings_of", "task_of", "with_absolute_paths"]
 
 Progress = Callable[[int, int], None]
 
@@ -37,20 +37,41 @@ def task_of(run: RunFolder, given: str | Task | None = None) -> Task:
     """Return the task of a run, which a run of a caller's own task needs to be given.
 
     Raises:
+        DataError: If the run is of a task that this dermaseg does not have.
         ValueError: If it is not given, or another is.
     """
-    saved = read_json(run.settings)
+    saved = run.read_settings()
     name = saved["task"]
     own = saved.get("own_task", name not in TASKS)  # runs of before this was written
     if isinstance(given, str):
         given = get_task(given)
     if given is None:
         if own:
-            raise ValueError(f"{run.path}: was begun with a task of your own, {name!r}. Give it again: task=...")
+            raise ValueError(f"{run.path}: was begun with your own task {name!r}; pass that one as task=.")
+        if name not in TASKS:
+            raise DataError(f"{run.settings}: names the task {name!r}; it was written by another dermaseg.")
         return get_task(name)
     if given.name != name or is_own(given) != own:
-        raise ValueError(f"{run.path}: was begun with {'a task of your own' if own else 'the task'}, {name!r}. Give that one.")
+        raise ValueError(
+            f"{run.path}: was begun with {'your own task' if own else 'the task'} {name!r}; pass that one as task=."
+        )
     return given
+
+
+def settings_of(run: RunFolder) -> Settings:
+    """Return how a run is trained.
+
+    Raises:
+        DataError: If `settings.json` holds a setting, or a value of one, that this dermaseg does not know.
+    """
+    given = {"augment_on": "processor", **run.read_settings()["settings"]}  # as it was before there was a choice
+    unknown = given.keys() - {field.name for field in dataclasses.fields(Settings)}
+    if unknown:
+        raise DataError(f"{run.settings}: holds the setting {min(unknown)!r}; it was written by another dermaseg.")
+    try:
+        return Settings(**given)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{run.settings}: {error}") from error
 
 
 def load_samples(run: RunFolder, data: str | Path | Samples | None = None, task: str | Task | None = None) -> Samples:
@@ -69,7 +90,7 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None, task:
     """
     if data is None:
         return Samples.load(run.samples)
-    saved, task = read_json(run.settings), task_of(run, task)
+    saved, task = run.read_settings(), task_of(run, task)
     samples = task.select(data if isinstance(data, Samples) else read_samples(data))
     if not len(samples):
         lacks = {"mask": "a mask", "label": "a class", "both": "a mask or a class"}[task.target]

@@ -49,6 +49,33 @@ class RunFolder:
             raise DataError(f"{path}: not a run folder, it has no settings.json. Give the folder that `train` wrote.")
         return run
 
+    def check_unused(self) -> None:
+        """Refuse a folder with a run, or with what is left of one: a new run would take that for its own.
+
+        Raises:
+            DataError: If there is one.
+        """
+        if self.settings.exists():
+            raise DataError(
+                f"{self.path}: holds a run already. Give another folder, or go on with that run: "
+                f"dermaseg train --resume {self.path}"
+            )
+        left = [path for path in (self.model, self.checkpoints, self.history) if path.exists()]
+        if left:
+            raise DataError(f"{self.path}: holds {left[0].name} of another run. Give another folder.")
+
+    def read_settings(self) -> dict[str, Any]:
+        """Return what `settings.json` holds.
+
+        Raises:
+            DataError: If the file is missing, damaged, or lacks what each run has.
+        """
+        saved = read_json(self.settings)
+        for name in ("task", "settings", "canvas", "precision", "class_names"):
+            if name not in saved:
+                raise DataError(f"{self.settings}: lacks {name!r}; it was written by another dermaseg.")
+        return saved
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in the folder. The system lets go of it by itself when a process dies.
@@ -81,7 +108,7 @@ class RunFolder:
 
     @property
     def model_card(self) -> Path:
-        """What a caller of the model has to know: task, input size, class names, threshold."""
+        """What a caller of the model has to know: task, training size, class names, decisions."""
         return self.path / "model.json"
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import dermaseg.models
 import dermaseg.monte_carlo
 import dermaseg.optimizers  # noqa: F401
 from dermaseg.errors import DataError
+from dermaseg.pretrained import model_file
 
 __all__ = ["load_model"]
 
@@ -30,11 +33,13 @@ def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
     Raises:
         DataError: If the file is missing, damaged or no model.
     """
-    if Path(path).is_dir():
-        path = Path(path) / "model.keras"
-    if not Path(path).is_file():
+    path = model_file(path)
+    if not path.is_file():
         raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
     try:
+        if path.suffix != ".keras" and path.suffix.lower() == ".keras":  # Keras knows its files by small letters alone
+            with tempfile.TemporaryDirectory() as folder:
+                return keras.saving.load_model(shutil.copy(path, Path(folder) / "model.keras"), compile=compiled)
         return keras.saving.load_model(path, compile=compiled)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as a Keras model ({str(error)[:300]}).") from error

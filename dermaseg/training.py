@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.pretrained import is_preset
-from dermaseg.run_data import draw_split, is_own, learning_parts, load_samples, task_of, with_absolute_paths
+from dermaseg.run_data import draw_split, is_own, learning_parts, load_samples, settings_of, task_of, with_absolute_paths
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
@@ -56,7 +57,7 @@ def train(
     Args:
         task: A name in `dermaseg.tasks.TASKS`, or a task of your own.
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
-        output: The run folder. It must not hold a run yet.
+        output: The run folder. It must not hold a run yet, nor the model, history or checkpoints of one.
         split: `"random"`: 70 % of the photographs train, 15 % validate and 15 % test, in whole lesions. `"official"`: the test
             part that the data came with (`Test/` beside `Train/`), by `official_split`, to compare with published figures.
             Or a split of your own.
@@ -66,15 +67,15 @@ def train(
             does where a preset comes by `model={"weights": ...}`.
         callbacks: Further Keras callbacks.
         on_decode: Called with (done, all) while photographs are decoded, and while a frozen base looks at them.
-        **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults. With `steps`, the task's `minutes`
-            do not hold.
+        **settings: Fields of `dermaseg.tasks.Settings`, in place of the task's defaults. Giving `steps` lifts the task's own
+            limit of `minutes`.
 
     Returns:
         The run folder: model, split, settings, versions, history.
 
     Raises:
-        DataError: If the data cannot be read, or the folder already holds a run.
-        ValueError: If a setting is outside its range.
+        DataError: If the data cannot be read, the folder already holds a run or a part of one, or another process trains there.
+        ValueError: If a setting is outside its range, or an argument in `model` is no JSON value.
         TrainingError: If the loss becomes no number, or the validation lacks a figure that the task's monitor names.
 
     Warns:
@@ -91,9 +92,8 @@ def train(
     if "steps" in settings:
         settings = {"minutes": None, **settings}  # whoever says how many steps wants so many
     plan = dataclasses.replace(chosen.settings, **settings)
-    plan = dataclasses.replace(plan, augment_on=choose_device(plan.augment_on))
-    if RunFolder(Path(output)).settings.exists():
-        raise DataError(f"{output}: holds a run already. Give another folder, or go on with it by resume.")
+    plan = dataclasses.replace(plan, augment_on=choose_device(plan.augment_on), model=_as_json(plan.model))
+    RunFolder(Path(output)).check_unused()
     samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(with_absolute_paths)
     if isinstance(split, Split):
         parts = split
@@ -112,24 +112,45 @@ def train(
     if isinstance(weights, str) and is_preset(weights):
         warn_of_lent_knowledge(weights, parts, samples)
     run = RunFolder.create(output)
-    samples.save(run.samples)
-    parts.save(run.split)
-    write_json(
-        run.settings,
-        {
-            "task": chosen.name,
-            "own_task": is_own(chosen),
-            "data": samples.source if isinstance(data, Samples) else str(data),
-            "settings": dataclasses.asdict(plan),
-            "canvas": [height, width],
-            "precision": precision,
-            "class_names": list(samples.class_names),
-            "start": None if start is None else str(start if is_preset(start) else Path(start).absolute()),
-            "split": parts.fingerprint,
-            "versions": {**versions(), "backend": keras.backend.backend()},
-        },
-    )
+    with run.locked():
+        run.check_unused()  # another process may have begun one while this one read the photographs
+        samples.save(run.samples)
+        parts.save(run.split)
+        write_json(
+            run.settings,
+            {
+                "task": chosen.name,
+                "own_task": is_own(chosen),
+                "data": samples.source if isinstance(data, Samples) else str(data),
+                "settings": dataclasses.asdict(plan),
+                "canvas": [height, width],
+                "precision": precision,
+                "class_names": list(samples.class_names),
+                "start": None if start is None else str(start if is_preset(start) else Path(start).absolute()),
+                "split": parts.fingerprint,
+                "versions": {**versions(), "backend": keras.backend.backend()},
+            },
+        )
     return fit(chosen, plan, samples, parts, run, model=model, callbacks=callbacks or [], on_decode=on_decode)
+
+
+def _as_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a builder's arguments as the run's settings hold them: paths as text, which leads there from any working folder.
+
+    Raises:
+        ValueError: If another one is no JSON value.
+    """
+    found = {}
+    for name, value in arguments.items():
+        if isinstance(value, os.PathLike):
+            path = Path(value)
+            value = str(path.absolute() if path.exists() else path)
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(f"model: {name} must be a JSON value, got {value!r}.") from None
+        found[name] = value
+    return found
 
 
 def _check_plan(task: Task, plan: Settings, train_part: Samples) -> None:
@@ -172,25 +193,30 @@ def resume(
         The run folder.
 
     Raises:
-        DataError: If the folder holds no run, the photographs of its split are not all there, or the run needs another backend.
+        DataError: If the folder holds no run, its settings are of another dermaseg, the photographs of its split are not all
+            there, none of its saved epochs can be read, the run needs another backend, or another process trains in the folder.
         ValueError: If the run's task is not the one given, or one of your own that is not given.
     """
     run = RunFolder.open(output)
-    saved = read_json(run.settings)
     task = task_of(run, task)
-    plan = Settings(**{"augment_on": "processor", **saved["settings"]})  # as it was before there was a choice
+    plan = settings_of(run)
     if not run.model.is_file():
         if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
-            raise DataError(f"{run.path}: JAX varies its photographs. Go on with it by KERAS_BACKEND=jax.")
+            raise DataError(
+                f"{run.path}: this run augments its photographs on the accelerator, which needs JAX. Resume it with "
+                "KERAS_BACKEND=jax set."
+            )
         if host_share()[1] > 1:
             raise DataError(
-                f"{run.path}: of several processes each may have stopped elsewhere. Go on with it in one, or train anew."
+                f"{run.path}: several processes can't resume a run, since each may have stopped at another epoch. Resume it in "
+                "one process, or train anew."
             )
     samples, split = load_samples(run, data, task), Split.load(run.split)
     if data is not None:
         learning_parts(split, samples)  # all are there
         samples = samples.map(with_absolute_paths)
-        write_atomically(run.samples, samples.save)  # where the finished run will be scored
+        with run.locked():
+            write_atomically(run.samples, samples.save)  # where the finished run will be scored
     return fit(task, plan, samples, split, run, callbacks=callbacks or [], on_decode=on_decode)
 
 
@@ -213,11 +239,10 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
         ValueError: If `sensitivity` is outside its range, or as for `resume`.
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
-    saved = read_json(folder.settings)
     task = task_of(folder, task)
     train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
-    common = {"size": tuple(saved["canvas"]), "target": task.target, "cache_dir": folder.cache}
-    plan = Settings(**saved["settings"])
+    common = {"size": tuple(folder.read_settings()["canvas"]), "target": task.target, "cache_dir": folder.cache}
+    plan = settings_of(folder)
     if sensitivity is not None:
         plan = dataclasses.replace(plan, sensitivity=sensitivity)
     decisions = decide(load_model(folder.model), task, plan, train_part, validation_part, common)
@@ -259,7 +284,7 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
     for folder in folders:
         if not folder.model.is_file():
             raise DataError(f"{folder.path}: not finished. Go on with it by resume first.")
-    saved = [read_json(folder.settings) for folder in folders]
+    saved = [folder.read_settings() for folder in folders]
     for name in ("task", "own_task", "split", "class_names"):
         if any(settings.get(name, False) != saved[-1].get(name, False) for settings in saved):
             raise DataError(f"{folders[0].path}: differs from {folders[-1].path} in its {name}.")
@@ -291,10 +316,10 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
 
 def _check_balance(run: RunFolder, last: RunFolder) -> None:
     """Refuse a run that evened classes out otherwise than the last: no factors would bring their shares back in the mean."""
-    own, other = (read_json(folder.settings)["settings"] for folder in (run, last))
     for name in ("imbalance", "imbalance_strength"):
-        if own[name] != other[name]:
+        own, other = (getattr(settings_of(folder), name) for folder in (run, last))
+        if own != other:
             raise DataError(
-                f"{run.path}: was trained with {name}={own[name]!r}, and {last.path} with {other[name]!r}. "
+                f"{run.path}: was trained with {name}={own!r}, and {last.path} with {other!r}. "
                 "Train one of them again with the setting of the other."
             )

@@ -17,8 +17,7 @@ from dermaseg.data.samples import Samples
 from dermaseg.models.inception_resnet import cache_features, split_head
 from dermaseg.optimizers import AdamW
 from dermaseg.presets import load_preset
-from dermaseg.pretrained import find_preset, is_preset
-from dermaseg.runs import read_json
+from dermaseg.pretrained import find_preset, is_preset, read_card
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 
@@ -69,12 +68,7 @@ def names_others(lender: str, class_names: Sequence[str]) -> bool:
 
     A model without a card is taken for one that names these.
     """
-    if is_preset(lender):
-        card = find_preset(lender).card
-    else:
-        path = Path(lender)
-        beside = (path / "model.keras" if path.is_dir() else path).with_suffix(".json")
-        card = read_json(beside) if beside.is_file() else {}
+    card = read_card(lender)
     return "class_names" in card and list(card["class_names"]) != list(class_names)
 
 
@@ -93,10 +87,7 @@ def open_lender(start: str) -> keras.Model:
     Raises:
         DataError: If there is none.
     """
-    if is_preset(start):
-        return load_preset(start)
-    path = Path(start)
-    return load_model(path / "model.keras" if path.is_dir() else path)
+    return load_preset(start) if is_preset(start) else load_model(start)
 
 
 def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:

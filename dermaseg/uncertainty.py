@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dermaseg.metrics.calibration import check_probabilities
+
 __all__ = [
     "TRANSFORMS",
     "Spread",
@@ -164,7 +166,7 @@ def _surprise(probabilities: np.ndarray) -> np.ndarray:
 
 
 def lesion_entropy(probabilities: Any) -> np.ndarray:
-    """Return the entropy of each mask in bits a pixel of expected lesion: sum_i H(p_i) / sum_i p_i.
+    """Return the entropy of each mask in bits per pixel of expected lesion: sum_i H(p_i) / sum_i p_i.
 
     The mean over the picture would call every small lesion sure, for most of the picture is skin. A Jaccard index counts wrong
     pixels against the lesion's area; so does this, wherever the doubt lies.
@@ -218,7 +220,8 @@ def expected_jaccard(probabilities: Any, *, threshold: float = 0.5) -> np.ndarra
     inside = masks > threshold
     area, overlap = inside.sum(axis=(1, 2)), np.sum(masks, axis=(1, 2), where=inside)
     union = area + np.sum(masks, axis=(1, 2), where=~inside)
-    nothing = np.exp(np.sum(np.log1p(-np.where(inside, 0.0, masks)), axis=(1, 2)))
+    with np.errstate(divide="ignore"):  # at a threshold of 1 a sure pixel is outside too: log 0, and the product is 0
+        nothing = np.exp(np.sum(np.log1p(-np.where(inside, 0.0, masks)), axis=(1, 2)))
     return np.where(area > 0, np.divide(overlap, union, out=np.ones(len(masks)), where=area > 0), nothing)
 
 
@@ -285,12 +288,7 @@ def _check(probabilities: Any) -> np.ndarray:
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if not probabilities.ndim or not probabilities.shape[-1]:
         raise ValueError(f"probabilities must have a last axis of classes, got the shape {probabilities.shape}.")
-    if not np.all((probabilities >= 0) & (probabilities <= 1)):
-        raise ValueError(
-            f"probabilities must lie between 0 and 1, got {probabilities.min():g} to {probabilities.max():g}: "
-            "pass logits through a sigmoid or softmax first."
-        )
-    return probabilities
+    return check_probabilities(probabilities)
 
 
 def _check_masks(probabilities: Any) -> np.ndarray:

@@ -32,6 +32,11 @@ LONGEST = ("test_training.py", "test_examples.py", "test_cli.py", "test_tasks.py
 
 
 def pytest_collection_modifyitems(items):
+    if os.environ["KERAS_BACKEND"] == "torch":
+        no_xla = pytest.mark.skip(reason="XLA is TensorFlow's and JAX's")
+        for item in items:
+            if "xla" in item.name:
+                item.add_marker(no_xla)
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST) + (item.path.parent.name != "models")))
 

@@ -23,6 +23,7 @@ from dermaseg import cli, commands, options
 from dermaseg.commands import predicting
 from dermaseg.console import load_backend_quietly
 from dermaseg.data import Samples, Split, make_synthetic, read_mask, read_samples
+from dermaseg.evaluation import evaluate_run
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
 
@@ -228,6 +229,20 @@ def test_interrupted_predictions_keep_their_table_and_page(photographs, tmp_path
     assert saved >= 3
     assert len((output / "predictions.csv").read_text().splitlines()) == 1 + saved
     assert (output / "predictions.html").read_text().count("<article") == saved
+
+
+def test_an_interrupted_demo_says_how_to_go_on(tmp_path, capsys, monkeypatch):
+    def interrupted(task, samples, folder, **_):
+        folder.mkdir(parents=True)
+        (folder / "settings.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dermaseg.training.train", interrupted)
+    output = tmp_path / "demo"
+    assert cli.run(["demo", "--images", "4", "--output", str(output)]) == cli.INTERRUPTED
+    said = capsys.readouterr().err.replace("\n", "")
+    assert said.endswith(f"Interrupted. Go on with: dermaseg train --resume {output / 'run'}")
+    assert f"dermaseg train --resume {output / 'run'}" in fails(capsys, "demo", "--output", output)
 
 
 @pytest.mark.parametrize(("resume", "output"), [("run", None), (None, "run"), (None, "nothing")])
@@ -590,6 +605,32 @@ def test_masks_do_not_lie_among_the_photographs_nor_replace_others_unsaid(photog
     assert "holds earlier predictions: the table is replaced" in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_true_masks_beside_the_photographs_are_not_replaced(photographs, tmp_path, capsys):
+    """Neither by one that is seen first nor by one that is seen late; what predict wrote, interrupted or not, is."""
+    for path in photographs[:6]:
+        shutil.copy(path, tmp_path)
+    true = tmp_path / f"{photographs[5].stem}_mask.png"
+    Image.new("L", (40, 30), 255).save(true)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    given = ["predict", *(tmp_path / path.name for path in photographs[:6]), "--output", tmp_path, "--no-measure"]
+    assert f"{tmp_path}: holds {true.name}, which predict did not write. Give another" in fails(capsys, *given)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
+    true.unlink()
+    assert cli.run([*map(str, given)]) == 0
+    for left in ("predictions.csv", "predictions.html"):  # as where the power was cut
+        (tmp_path / left).unlink()
+    assert cli.run([*map(str, given)]) == 0
+    assert true.is_file()
+
+
+def test_photographs_of_one_name_in_a_folder_get_numbers(tmp_path, capsys):
+    for name, size in (("a.jpg", (40, 30)), ("a.png", (50, 30))):
+        Image.new("RGB", size, "grey").save(tmp_path / name)
+    output = tmp_path / "output"
+    assert cli.run(["predict", str(tmp_path), "--output", str(output), "--no-measure"]) == 0
+    assert [read_mask(output / f"{name}_mask.png").shape for name in ("a", "a_2")] == [(30, 40), (30, 50)]
+
+
 def test_predict_hands_its_options_on(photographs, tmp_path, monkeypatch):
     taken = {}
 
@@ -644,6 +685,14 @@ def test_a_second_demo_leaves_the_photographs_of_the_first(tmp_path, capsys):
 def test_a_mistyped_model_does_not_become_another(tmp_path, capsys):
     assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "rnu", tmp_path / "photo.png")
     assert "leave --seed out" in fails(capsys, "train", "--resume", tmp_path, "--seed", 5)
+
+
+def test_what_would_be_ignored_is_refused(run, data, tmp_path, capsys):
+    assert "leave --output out" in fails(capsys, "train", "--resume", run, "--output", tmp_path / "other")
+    assert "was begun with the task 'segment'" in fails(capsys, "train", "classify", "--resume", run)
+    assert "leave one of them out" in fails(capsys, "evaluate", run, "--data", data, "--part", "validation")
+    with pytest.raises(ValueError, match=r"part='test' is of the run's own split"):
+        evaluate_run(run, data=data, part="test")
 
 
 def test_what_is_no_photograph_is_not_taken_for_the_first(photographs, tmp_path, capsys):

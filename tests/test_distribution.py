@@ -234,16 +234,16 @@ def test_a_batch_is_shared_equally_or_refused(monkeypatch):
 @pytest.mark.parametrize(("count", "shares"), [(86, 1), (86, 3), (7, 3), (5, 5)])
 def test_the_rate_is_planned_for_the_steps_that_are_taken(tmp_path, count, shares):
     from dermaseg.data import make_synthetic
-    from dermaseg.fitting import _Lesson
+    from dermaseg.fitting import _TrainingPlan
     from dermaseg.tasks import Settings, get_task
 
     part = make_synthetic(tmp_path, count=count, size=(16, 16))
     plan = Settings(size=16, batch_size=8, steps=40, max_epochs=5, augment="none")
-    lesson = _Lesson(get_task("segment"), plan, part, part, {"size": (16, 16), "target": "mask"}, shares)
-    training, _ = lesson.feeds()
-    assert lesson.steps_per_epoch == sum(1 for _ in training)
+    training_plan = _TrainingPlan(get_task("segment"), plan, part, part, {"size": (16, 16), "target": "mask"}, shares)
+    training, _ = training_plan.feeds()
+    assert training_plan.steps_per_epoch == sum(1 for _ in training)
     if count == 86:
-        assert lesson.epochs * lesson.steps_per_epoch == pytest.approx(40, abs=lesson.steps_per_epoch / 2)
+        assert training_plan.epochs * training_plan.steps_per_epoch == pytest.approx(40, abs=training_plan.steps_per_epoch / 2)
 
 
 def test_shares_are_counted_along_the_batch(monkeypatch):

@@ -101,6 +101,11 @@ def test_figures_of_classes_are_those_of_the_metrics_over_lesions(report, sample
     assert report.figures["macro_auc"].high == pytest.approx(auc.high, abs=1e-3)
 
 
+def test_a_predictor_has_its_own_size(predictor, samples):
+    with pytest.raises(ValueError, match=r"size=256: the Predictor has its own, 27\. Leave size out"):
+        evaluate(predictor, samples, size=256)
+
+
 def test_subgroups_hold_their_own_photographs(report, samples):
     for grouping, value_of in (
         ("sex", lambda sample: sample.metadata["sex"]),

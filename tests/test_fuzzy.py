@@ -199,6 +199,27 @@ def test_membership_function_matches_numpy(name, x):
     np.testing.assert_allclose(numpy(function, x), oracle(x.astype("float64")), atol=1e-5)
 
 
+class Bell(keras.layers.Layer):
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+        self.center = self.add_weight(shape=(), initializer="zeros")
+
+    def call(self, x):
+        return bell_membership(x, self.center, 1.0, self.slope)
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.5, 0.75, 1.0])
+def test_a_bell_has_a_finite_gradient_at_its_centre(slope):
+    bell = Bell(slope)
+    model = keras.Sequential([keras.Input((2,)), bell])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    model.train_on_batch(np.array([[0.0, 1.0]]), np.zeros((1, 2)))
+    moved = float(ops.convert_to_numpy(bell.center))
+    # Of the second value: d/dc of (1 / (1 + (1 - c)^(2 slope)))^2 / 2 at c = 0.
+    assert moved == pytest.approx(-0.1 * 0.5 * slope / 2, rel=1e-4)
+
+
 def test_trapezoid_refuses_falling_corners():
     with pytest.raises(ValueError, match="must not fall"):
         triangular_membership(0.0, 1.0, 0.0, 2.0)

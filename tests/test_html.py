@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.EpsImagePlugin import EpsImageFile
 
 from dermaseg.html import Card, Page, Tile
 from dermaseg.metrics import Interval
@@ -235,8 +236,15 @@ def test_a_saved_drawing_stands_on_the_page_as_it_was_saved(tmp_path):
     (source,) = pages[1].values("src", "img")
     assert base64.b64decode(source.partition("base64,")[2]) == (tmp_path / "forest.png").read_bytes()
     Image.new("RGB", (4, 4)).save(tmp_path / "photo.jpg")
-    with pytest.raises(ValueError, match=r"photo\.jpg: a saved drawing must be a PNG, got JPEG"):
+    with pytest.raises(ValueError, match=r"photo\.jpg: a saved drawing must be a PNG"):
         saved.figure(tmp_path / "photo.jpg")
+
+
+def test_a_drawing_that_calls_itself_postscript_meets_no_reader_of_postscript(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpsImageFile, "_open", lambda _: pytest.fail("read as PostScript"))
+    (tmp_path / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n")
+    with pytest.raises(ValueError, match=r"drawing\.png: a saved drawing must be a PNG"):
+        Page("a").figure(tmp_path / "drawing.png")
 
 
 def test_wrong_arguments_are_named():

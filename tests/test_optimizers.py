@@ -35,7 +35,7 @@ def test_steps_are_those_of_keras(decay, options, jit_compile):
     def rate():
         return keras.optimizers.schedules.CosineDecay(1e-3, 20, warmup_target=0.1, warmup_steps=3)
 
-    ours = trained(AdamW(rate(), decay=decay, global_clipnorm=1.0, **options), built=True, jit_compile=jit_compile)
+    ours = trained(AdamW(rate(), weight_decay=decay, global_clipnorm=1.0, **options), built=True, jit_compile=jit_compile)
     theirs = trained(keras.optimizers.AdamW(rate(), weight_decay=decay, global_clipnorm=1.0, **options), built=False)
     if "use_ema" in options:
         for model in (ours, theirs):
@@ -45,7 +45,7 @@ def test_steps_are_those_of_keras(decay, options, jit_compile):
 
 
 def test_steps_outside_fit_are_those_of_keras_with_a_rate_that_is_changed_between_them():
-    ours, theirs = AdamW(0.1, decay=0.2), keras.optimizers.AdamW(0.1, weight_decay=0.2)
+    ours, theirs = AdamW(0.1, weight_decay=0.2), keras.optimizers.AdamW(0.1, weight_decay=0.2)
     weights = [keras.Variable([[1.0, -2.0], [3.0, 4.0]]) for _ in range(2)]
     for step in range(4):
         for optimizer, weight in zip((ours, theirs), weights, strict=True):
@@ -55,7 +55,7 @@ def test_steps_outside_fit_are_those_of_keras_with_a_rate_that_is_changed_betwee
 
 
 def test_weights_that_are_excluded_are_not_decayed():
-    optimizers = AdamW(0.1, decay=0.2), keras.optimizers.AdamW(0.1, weight_decay=0.2)
+    optimizers = AdamW(0.1, weight_decay=0.2), keras.optimizers.AdamW(0.1, weight_decay=0.2)
     pairs = [[keras.Variable([2.0, -3.0], name=name) for name in ("kernel", "bias")] for _ in optimizers]
     for optimizer, variables in zip(optimizers, pairs, strict=True):
         optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -65,9 +65,17 @@ def test_weights_that_are_excluded_are_not_decayed():
     np.testing.assert_array_equal(np.asarray(pairs[0][1]), [2.0, -3.0])
 
 
+def test_kernels_only_spares_a_bias():
+    optimizer = AdamW(0.1, weight_decay=0.2, kernels_only=True)
+    kernel, bias = (keras.Variable([2.0, -3.0], name=name) for name in ("kernel", "bias"))
+    optimizer.apply([keras.ops.zeros(2), keras.ops.zeros(2)], [kernel, bias])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(kernel), [1.96, -2.94], rtol=1e-6)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(bias), [2.0, -3.0])
+
+
 def test_in_a_planned_training_kernels_alone_decay():
     model = build_hybrid(num_classes=3, filters=(8, 16), fuzzy=True)
-    optimizer = planned_adamw(0.1, steps=20, decay=0.5)
+    optimizer = planned_adamw(0.1, steps=20, weight_decay=0.5)
     variables = model.trainable_variables
     optimizer.build(variables)
     for variable in variables:
@@ -89,16 +97,16 @@ def test_an_embedding_is_trained():
 
 
 def test_the_decay_does_something():
-    plain, decayed = (trained(AdamW(0.05, decay=decay), built=True) for decay in (0.0, 5.0))
+    plain, decayed = (trained(AdamW(0.05, weight_decay=decay), built=True) for decay in (0.0, 5.0))
     assert np.abs(decayed.get_weights()[0]).sum() < 0.8 * np.abs(plain.get_weights()[0]).sum()
 
 
 def test_it_is_saved_with_the_model_and_goes_on(tmp_path):
-    model = trained(AdamW(0.05, decay=0.3, kernels_only=True), built=True)
+    model = trained(AdamW(0.05, weight_decay=0.3, kernels_only=True), built=True)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(loaded.optimizer, AdamW)
-    assert loaded.optimizer.decay == 0.3
+    assert loaded.optimizer.weight_decay == 0.3
     assert loaded.optimizer.kernels_only
     assert int(loaded.optimizer.iterations) == 20
     x = np.ones((8, 6))
@@ -120,7 +128,7 @@ def test_a_step_is_traced_once_and_its_rate_with_it():
         def get_config(self):
             return {}
 
-    optimizer = AdamW(Rate(), decay=0.1)
+    optimizer = AdamW(Rate(), weight_decay=0.1)
     trained(optimizer, built=True)
     assert len(traced) <= 2  # of the build and of the trace, however many weights there are
 
@@ -131,7 +139,7 @@ def test_a_weight_takes_one_kernel():
 
     def kinds(count):
         weights = [keras.Variable(np.ones((2, 3), "float32")) for _ in range(count)]
-        optimizer = AdamW(0.1, decay=0.1)
+        optimizer = AdamW(0.1, weight_decay=0.1)
         optimizer.build(weights)
         trace = tf.function(lambda: optimizer.apply([weight.value * 2 for weight in weights], weights))
         return [operation.type for operation in trace.get_concrete_function().graph.get_operations()]

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dermaseg.data import Sample, Samples, make_synthetic
 from dermaseg.errors import DataError, DermasegError
@@ -34,10 +35,8 @@ def test_a_mask_may_change_where_it_is_no_worse():
     assert judge({"mask": WIDE}, {"mask": NARROW}, jaccard_tolerance=0.5)["jaccard_agreement"] == 0.5
 
 
-def test_the_threshold_is_the_models_own():
+def test_masks_are_cut_where_prediction_cuts_them():
     assert judge({"mask": 0.4 * WIDE}, {"mask": 0.35 * WIDE}, jaccard_tolerance=0.005)["jaccard_agreement"] == 1.0  # both empty
-    facts = judge({"mask": 0.4 * WIDE}, {"mask": 0.35 * NARROW}, jaccard_tolerance=0.6, threshold=0.3)
-    assert facts["jaccard_agreement"] == 0.5
 
 
 def test_everything_else_is_held_to_the_tolerance():
@@ -70,6 +69,19 @@ def test_photographs_are_read_at_one_size_half_of_each_kind_first(tmp_path):
     assert np.array_equal(images[3], calibration_photographs(samples.select([2, 6]), size=32)[0][0])
     images, masks = calibration_photographs(samples, size=(20, 24), count=2)
     assert images.shape == (2, 20, 24, 3)
+
+
+def test_photographs_beside_a_folder_are_taken_and_a_data_set_is_read_whole(tmp_path):
+    make_synthetic(tmp_path, count=3, size=(48, 64))
+    photographs = tmp_path / "images"
+    (photographs / "older").mkdir()
+    with pytest.warns(UserWarning, match="left out what lies in older"):
+        images, masks = calibration_photographs(photographs, size=32)
+    assert len(images) == 3
+    assert masks is None
+    (photographs / "older").rmdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "logo.png")
+    assert calibration_photographs(tmp_path, size=32)[1].shape == (3, 28, 37, 1)
 
 
 def test_without_masks_there_are_none(tmp_path):

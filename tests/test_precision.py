@@ -21,6 +21,7 @@ from dermaseg.precision import choose_precision
     ],
 )
 def test_auto_is_bfloat16_where_the_machine_multiplies_it(monkeypatch, devices, capabilities, processor, chosen):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     monkeypatch.setattr(precision, "_compute_capabilities", lambda: capabilities)
     monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: processor)
@@ -40,6 +41,26 @@ def test_compute_capabilities_are_read_where_there_are_any(monkeypatch, backend)
     assert precision._compute_capabilities() == [8.6]
 
 
+@pytest.mark.parametrize(
+    ("card", "units", "accelerator", "processor", "chosen"),
+    [
+        (True, True, True, False, "mixed_bfloat16"),
+        (True, False, True, True, "float32"),
+        (False, False, True, True, "float32"),  # as Apple's, which is not asked
+        (False, False, False, True, "mixed_bfloat16"),
+        (False, False, False, False, "float32"),
+    ],
+)
+def test_pytorch_is_asked_for_bfloat16(monkeypatch, card, units, accelerator, processor, chosen):
+    cuda = types.SimpleNamespace(is_available=lambda: card, is_bf16_supported=lambda including_emulation: units)
+    any_accelerator = types.SimpleNamespace(is_available=lambda: accelerator)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda, accelerator=any_accelerator))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: processor)
+    assert choose_precision() == chosen
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch is asked for bfloat16 itself")
 def test_a_processor_has_no_compute_capability():
     if any(not device.startswith("cpu") for device in keras.distribution.list_devices()):
         pytest.skip("there is an accelerator")

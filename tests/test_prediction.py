@@ -103,11 +103,27 @@ def test_doubt_of_either_output_above_its_level_is_referred(sure, classes, refer
     assert Prediction(None, photo(4, 5), probability, classes=classes, decisions=known).refer is refer
 
 
-def test_the_threshold_of_a_models_card_holds_unless_another_is_given(model, tmp_path):
+def test_a_model_file_in_capitals_is_one_too(model, predictor, tmp_path):
     model.save(tmp_path / "model.keras")
-    (tmp_path / "model.json").write_text('{"size": 32, "threshold": 0.3}')
-    assert Predictor(tmp_path / "model.keras").threshold == 0.3
-    assert Predictor(tmp_path / "model.keras", threshold=0.6).threshold == 0.6
+    (tmp_path / "model.keras").rename(tmp_path / "MODEL.KERAS")
+    (tmp_path / "MODEL.json").write_text('{"size": 32}')
+    image = photo(40, 50)
+    np.testing.assert_array_equal(Predictor(tmp_path / "MODEL.KERAS")(image).probability, predictor(image).probability)
+
+
+def test_a_true_mask_is_not_replaced_by_a_predicted_one(predictor, tmp_path):
+    prediction = predictor(photo(40, 50))
+    for kind in ("mask", "overlay"):
+        true = tmp_path / f"a_{kind}.png"
+        Image.new("L", (50, 40), 255).save(true)
+        before = true.read_bytes()
+        with pytest.raises(DataError, match=rf"holds a_{kind}\.png, which predict did not write\. Give another"):
+            prediction.save(tmp_path, "a")
+        assert [path.name for path in tmp_path.iterdir()] == [true.name]
+        assert true.read_bytes() == before
+        true.unlink()
+    for _ in range(2):  # its own are
+        assert set(prediction.save(tmp_path, "a")) == {"mask", "overlay"}
 
 
 def test_photographs_that_cannot_be_read_are_left_to_the_caller(predictor, tmp_path):

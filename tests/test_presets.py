@@ -49,6 +49,14 @@ def test_a_card_cannot_name_any_function(made, tmp_path):
         load_preset("tiny", folder=tmp_path)
 
 
+def test_a_graph_of_other_weights_is_not_run(made, tmp_path):
+    model, preset = made
+    preset.graph.write_bytes(b"of the weights before")
+    assert not preset.runs_without_keras  # whose card knows no graph
+    save_preset(model, "tiny", builder="build_hybrid", arguments=ARGUMENTS, card=CARD, folder=tmp_path)
+    assert not preset.graph.exists()
+
+
 def test_weights_of_another_network_are_refused(made, tmp_path):
     _, preset = made
     card = preset.path.with_suffix(".json")
@@ -61,6 +69,8 @@ def test_mistakes_are_named(made, tmp_path):
     model, _ = made
     with pytest.raises(DataError, match="there is no preset 'huge'; there are tiny"):
         load_preset("huge", folder=tmp_path)
+    with pytest.raises(ValueError, match=r"builder must be one of build_unet, .* got 'build_encoder'"):
+        save_preset(model, "x", builder="build_encoder", arguments={}, card=CARD, folder=tmp_path)
     with pytest.raises(ValueError, match="card lacks 'license'"):
         save_preset(model, "x", builder="build_hybrid", arguments={}, card={"summary": "", "size": 1}, folder=tmp_path)
     model.get_layer("label_logits").kernel.assign(np.full(model.get_layer("label_logits").kernel.shape, 1e5))

@@ -103,13 +103,13 @@ def write_vector_model(path):
 def test_a_predictor_reads_the_card_of_a_model_that_is_open(tmp_path):
     from dermaseg.prediction import Predictor
 
-    card = {"size": 16, "threshold": 0.3, "class_names": ["a", "b"], "decisions": {"tidy_masks": True, "temperature": 2.0}}
+    card = {"size": 16, "class_names": ["a", "b"], "decisions": {"tidy_masks": True, "temperature": 2.0}}
     path = write_onnx(tmp_path / "LESION.ONNX", card=json.dumps(card))
     for predictor in (Predictor(OnnxModel(path)), Predictor(path)):
-        assert (predictor.size, predictor.threshold, predictor.class_names) == (16, 0.3, ("a", "b"))
+        assert (predictor.size, predictor.class_names) == (16, ("a", "b"))
         assert predictor.decisions.tidy_masks
         assert predictor.decisions.temperature == 2.0
-    assert Predictor(OnnxModel(path), size=8, threshold=0.6).threshold == 0.6
+    assert Predictor(OnnxModel(path), size=8).size == 8
 
 
 def test_no_deep_learning_library_is_loaded(tmp_path):

@@ -207,14 +207,14 @@ def test_a_task_of_ones_own_with_one_sigmoid_is_resumed_when_it_is_given_again(s
     with pytest.raises(KeyboardInterrupt):
         train(own, samples, tmp_path / "run", callbacks=[Stop()], **TINY)
     for given in (None, get_task("classify-2")):
-        with pytest.raises(ValueError, match="was begun with a task of your own"):
+        with pytest.raises(ValueError, match="was begun with your own task 'classify-2'; pass that one as task="):
             resume(tmp_path / "run", task=given)
     resume(tmp_path / "run", task=own, data=samples)
     prediction = Predictor(tmp_path / "run")(samples[0].image)
     assert list(prediction.classes) == ["benign", "malignant"]
     assert sum(prediction.classes.values()) == pytest.approx(1)
     assert set(prediction.decisions.thresholds) <= {"benign", "malignant"} != set()
-    with pytest.raises(ValueError, match="was begun with a task of your own"):
+    with pytest.raises(ValueError, match="was begun with your own task 'classify-2'; pass that one as task="):
         evaluate_run(tmp_path / "run", data=samples)
     assert len(evaluate_run(tmp_path / "run", data=samples.select(range(8)), task=own).rows) == 8
     assert recalibrate(tmp_path / "run", sensitivity=0.5, task=own).sensitivity == 0.5
@@ -342,6 +342,19 @@ def test_a_part_that_is_all_right_makes_no_probability_surer():
     decisions = Decisions(**fit_label_decisions(labels, probabilities, ("benign", "malignant")))
     np.testing.assert_allclose(decisions.calibrate(probabilities), probabilities, rtol=1e-6)
     assert 0.5 < decisions.thresholds["malignant"] < 1
+
+
+def test_thresholds_are_reached_by_the_photographs_that_set_them():
+    """Also at the temperature 1, where prediction takes probabilities as they are."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    probabilities = (rng.dirichlet(np.ones(3), 300) + 2 * np.eye(3)[labels]).astype("float32")
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    decisions = Decisions(**fit_label_decisions(labels, probabilities, ("a", "b", "c"), sensitivity=1.0))
+    assert decisions.temperature == 1.0
+    calibrated = decisions.calibrate(probabilities)
+    for index, threshold in enumerate(decisions.thresholds.values()):
+        assert (calibrated[labels == index, index] >= threshold).all()
 
 
 def test_decisions_of_a_newer_version_are_read_as_far_as_they_are_known():

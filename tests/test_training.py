@@ -3,6 +3,7 @@ import dataclasses
 import gc
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 from dermaseg import callbacks, evaluation, fitting, pace, run_data, runs, training
 from dermaseg.data import Sample, Samples, Split, make_dataset, read_mask, read_samples, split_samples
 from dermaseg.decisions import fit_mask_decisions
-from dermaseg.errors import DataError
+from dermaseg.errors import DataError, DermasegError
 from dermaseg.evaluation import evaluate_run, report_name
 from dermaseg.metrics import segmentation_scores
 from dermaseg.prediction import Predictor
@@ -115,6 +116,16 @@ def test_the_report_is_of_the_test_part_at_own_size(finished, data):
     assert (finished.path / "report.png").stat().st_size > 10_000
 
 
+def test_the_page_says_which_precision_was_taken(finished, tmp_path):
+    run = runs.RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    saved = runs.read_json(run.settings)
+    saved["settings"]["precision"] = "auto"
+    runs.write_json(run.settings, saved)
+    evaluate_run(run)
+    page = (run.path / "report.html").read_text()
+    assert re.search(r"<dt>precision</dt>\s*<dd>float32</dd>", page)
+
+
 def test_another_folder_is_scored_whole(finished, data):
     with pytest.warns(UserWarning, match=r"of 28 photographs, or others of their lesions or patients, trained this run"):
         report = evaluate_run(finished, data=data)
@@ -200,7 +211,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, interru
 
 def test_a_resumed_training_decays_what_it_decayed(interrupted):
     optimizer = load_model(interrupted / "checkpoints" / "epoch-0001.keras", compiled=True).optimizer
-    assert optimizer.decay == Settings().weight_decay
+    assert optimizer.weight_decay == Settings().weight_decay
     assert optimizer.kernels_only
 
 
@@ -243,7 +254,7 @@ def test_a_run_that_jax_varies_needs_jax_until_it_is_finished(interrupted, monke
     saved["settings"]["augment_on"] = "accelerator"
     runs.write_json(interrupted / "settings.json", saved)
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    with pytest.raises(DataError, match=r"interrupted: JAX varies its photographs\. Go on with it by KERAS_BACKEND=jax"):
+    with pytest.raises(DataError, match=r"interrupted: .* accelerator, which needs JAX\. Resume it with KERAS_BACKEND=jax set"):
         resume(interrupted)
     (interrupted / "model.keras").touch()
     assert resume(interrupted).path == interrupted
@@ -251,7 +262,7 @@ def test_a_run_that_jax_varies_needs_jax_until_it_is_finished(interrupted, monke
 
 def test_one_of_several_processes_goes_on_with_nothing(interrupted, monkeypatch):
     monkeypatch.setattr("dermaseg.training.host_share", lambda: (1, 2))
-    with pytest.raises(DataError, match="of several processes each may have stopped elsewhere"):
+    with pytest.raises(DataError, match="several processes can't resume a run, since each may have stopped at another epoch"):
         resume(interrupted)
 
 
@@ -276,9 +287,18 @@ def test_a_training_on_the_accelerator_is_planned_repeats_and_goes_on(data, tmp_
 def test_a_torn_checkpoint_costs_one_epoch(interrupted):
     whole = interrupted / "checkpoints" / "epoch-0001.keras"
     (interrupted / "checkpoints" / "epoch-0002.keras").write_bytes(whole.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="Going back one epoch"):
+    with pytest.warns(UserWarning, match="Going back to an earlier epoch"):
         resume(interrupted)
     assert (interrupted / "model.keras").is_file()
+
+
+def test_a_run_without_a_readable_checkpoint_is_not_begun_again(interrupted):
+    (whole,) = (interrupted / "checkpoints").glob("epoch-*.keras")
+    whole.write_bytes(whole.read_bytes()[:1000])
+    before = whole.read_bytes()
+    with pytest.raises(DataError, match=r"checkpoints: no saved epoch can be read \(.*Import and register what the task"):
+        resume(interrupted)
+    assert whole.read_bytes() == before
 
 
 @pytest.mark.slow
@@ -290,7 +310,9 @@ def test_a_training_is_planned_to_end_in_time_and_repeats_the_one_that_was_told_
         return pace.Pace(step_s=400, look_s=100, save_s=0)  # 6 steps an epoch: two take 5,000 s
 
     monkeypatch.setattr(fitting, "measure_pace", slowly)
-    with pytest.warns(UserWarning, match=r"100 minutes are enough for 12 of 102 steps .* All of them take 708 minutes"):
+    with pytest.warns(
+        UserWarning, match=r"100 minutes are enough for 12 of 102 steps .* take about 708 minutes: give steps=100 to"
+    ):
         planned = train("segment", data, tmp_path / "planned", **{**TINY, "steps": 100, "minutes": 100})
     assert planned.history.read_text() == finished.history.read_text()
     saved = runs.read_json(planned.settings)
@@ -348,6 +370,22 @@ def test_the_best_epoch_by_the_mean_is_kept_and_the_earliest_of_equals(tmp_path)
     assert "epoch-0002" in checkpoint.best_path.read_text()
 
 
+def test_an_epoch_whose_figure_is_no_number_is_not_the_best(tmp_path):
+    class Model:
+        def save(self, path):
+            path.write_text(path.name)
+
+    checkpoint = callbacks.Checkpoint(runs.RunFolder.create(tmp_path), monitor=("val_a",), every_s=0)
+    checkpoint.set_model(Model())
+    for epoch, figure in enumerate([np.nan, 0.5, 0.25]):
+        checkpoint.on_epoch_end(epoch, {"val_a": figure})
+    assert checkpoint.best_row["epoch"] == 2
+    assert "epoch-0002" in checkpoint.best_path.read_text()
+    checkpoint.rows = [{"epoch": 1, "val_a": "nan"}]  # as read again
+    with pytest.raises(DermasegError, match="no epoch has a number as its val_a"):
+        fitting._best_model(get_task("segment"), Settings(), None, checkpoint.run, checkpoint)
+
+
 def test_a_full_disk_leaves_the_last_good_checkpoint(interrupted, monkeypatch):
     before = (interrupted / "checkpoints" / "epoch-0001.keras").read_bytes()
     saves = []
@@ -381,8 +419,18 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(data, tmp_path):
-    with pytest.raises(callbacks.TrainingError, match="smaller learning_rate"):
+    with pytest.raises(callbacks.TrainingError, match=r"at step 1 of epoch 1\. .* smaller learning_rate or .*='float32'\.$"):
         train("segment", data, tmp_path / "nan", callbacks=[Spoil()], **TINY)
+
+
+def test_a_training_begins_with_the_best_epoch_of_one_that_went_wrong(interrupted, data, tmp_path):
+    best = interrupted / "checkpoints" / "best.keras"
+    with pytest.raises(callbacks.TrainingError, match=f", and start='{best}' to begin"):
+        resume(interrupted, callbacks=[Spoil()])
+    run = train("segment", data, tmp_path / "anew", start=best, **{**TINY, "steps": 1, "learning_rate": 1e-9})
+    networks = (load_model(path) for path in (run.model, best))
+    own, lent = ([keras.ops.convert_to_numpy(weight) for weight in network.trainable_weights] for network in networks)
+    assert distance(own, lent) < 1e-6
 
 
 def test_a_monitor_that_names_no_figure_ends_the_first_validated_epoch(data, tmp_path):
@@ -408,6 +456,96 @@ def test_a_second_run_does_not_overwrite_the_first(finished, data):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.parametrize("name", ["model.keras", "checkpoints", "history.csv"])
+def test_a_run_does_not_take_what_is_left_of_another_for_its_own(interrupted, data, tmp_path, name):
+    left = interrupted / name
+    if name == "model.keras":
+        shutil.copy(interrupted / "checkpoints" / "best.keras", left)
+    folder = tmp_path / "output"
+    folder.mkdir()
+    left.rename(folder / name)
+    with pytest.raises(DataError, match=f"output: holds {name} of another run. Give another folder"):
+        train("segment", data, folder, **TINY)
+    assert [path.name for path in folder.iterdir()] == [name]
+
+
+def test_of_two_that_begin_a_run_in_one_folder_one_does(data, tmp_path, monkeypatch):
+    begun, build = [], training.new_model
+
+    def other_process_first(*arguments, **how):
+        if not begun:
+            begun.append("other")
+            begun.append(train("segment", data, tmp_path / "run", **{**TINY, "seed": 1, "steps": 1}))
+        return build(*arguments, **how)
+
+    monkeypatch.setattr(training, "new_model", other_process_first)
+    with pytest.raises(DataError, match="holds a run already"):
+        train("segment", data, tmp_path / "run", **TINY)
+    assert runs.read_json(begun[1].settings)["settings"]["seed"] == 1
+    monkeypatch.setattr(training, "new_model", build)
+    with runs.RunFolder.create(tmp_path / "begins").locked(), pytest.raises(DataError, match="another process is training"):
+        train("segment", data, tmp_path / "begins", **TINY)
+    assert [path.name for path in (tmp_path / "begins").iterdir()] == [".lock"]
+
+
+def test_photographs_do_not_move_under_a_training(interrupted, data, tmp_path):
+    before = (interrupted / "samples.json").read_bytes()
+    moved = shutil.copytree(data, tmp_path / "moved")
+    with runs.RunFolder(interrupted).locked(), pytest.raises(DataError, match="another process is training here"):
+        resume(interrupted, data=moved)
+    assert (interrupted / "samples.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"settings": {"colour": "red"}}, "settings.json: holds the setting 'colour'; it was written by another dermaseg"),
+        ({"settings": {"augment": "wild"}}, "settings.json: augment must be one of"),
+        ({"settings": {"ema": "much"}}, "settings.json: .*not supported between"),
+        ({"task": "measure", "own_task": False}, "settings.json: names the task 'measure'; it was written by another"),
+        ({"task": None}, "settings.json: lacks 'task'; it was written by another dermaseg"),
+        ({"canvas": None}, "settings.json: lacks 'canvas'"),
+    ],
+)
+def test_settings_of_another_version_are_named(interrupted, change, said):
+    saved = {**runs.read_json(interrupted / "settings.json"), **change}
+    runs.write_json(interrupted / "settings.json", {name: value for name, value in saved.items() if value is not None})
+    for act in (resume, training.recalibrate):
+        with pytest.raises(DataError, match=said):
+            act(interrupted)
+
+
+def test_arguments_of_a_builder_are_kept_as_json(data, tmp_path, monkeypatch):
+    weights = tmp_path / "weights.h5"
+    weights.touch()
+    monkeypatch.chdir(tmp_path)
+    taken = []
+
+    def build(samples, options):
+        taken.append(dict(options))
+        raise LookupError("enough")
+
+    own = dataclasses.replace(get_task("segment"), name="mine", build=build)
+    for model in ({"weights": weights}, {"weights": Path("weights.h5")}, {"weights": Path("no.h5"), "filters": (8, 16)}):
+        with pytest.raises(LookupError):
+            train(own, data, tmp_path / "run", **{**TINY, "model": model})
+    assert taken == [{"weights": str(weights)}] * 2 + [{"weights": "no.h5", "filters": (8, 16)}]
+    for value in (np.float32(0.5), float("nan"), {1, 2}):
+        with pytest.raises(ValueError, match=r"model: dropout must be a JSON value, got "):
+            train(own, data, tmp_path / "run", **{**TINY, "model": {"dropout": value}})
+
+
+def test_a_mistake_in_a_builder_of_ones_own_is_not_taken_for_a_wrong_argument(data, tmp_path):
+    def build(samples, options):
+        return len(5)
+
+    own = dataclasses.replace(get_task("segment"), name="mine", build=build)
+    with pytest.raises(TypeError, match="has no len"):
+        train(own, data, tmp_path / "run", **TINY)
+    with pytest.raises(ValueError, match=r"model: .*int.*See dermaseg\.models\.build_unet\."):
+        train("segment", data, tmp_path / "run", **{**TINY, "model": {"filters": 8}})
+
+
 def test_mistakes_are_named(data, tmp_path):
     with pytest.raises(ValueError, match="there is no task 'segmnt'"):
         train("segmnt", data, tmp_path / "run")
@@ -421,6 +559,11 @@ def test_mistakes_are_named(data, tmp_path):
         Settings(minutes=0)
     with pytest.raises(ValueError, match="ema must be at least 0 and below 1"):
         Settings(ema=1.0)
+    with pytest.raises(ValueError, match=r"precision must be one of auto, float32, .* got 'float16'"):
+        Settings(precision="float16")
+    for value in ("yes", None, 1):
+        with pytest.raises(ValueError, match=f"jit_compile must be True, False or 'auto', got {value!r}"):
+            Settings(jit_compile=value)
     with pytest.raises(DataError, match="not a run folder"):
         resume(tmp_path)
     with pytest.raises(DataError, match="no sample has a mask"):
@@ -538,7 +681,7 @@ def test_every_task_is_listed_under_its_name():
 
 
 def test_a_builder_argument_that_is_none_leaves_no_run_behind(data, tmp_path):
-    with pytest.raises(ValueError, match=r"model: .*fliters.*See the builder of segment"):
+    with pytest.raises(ValueError, match=r"model: .*fliters.*See dermaseg\.models\.build_unet\."):
         train("segment", data, tmp_path / "run", **{**TINY, "model": {"fliters": (8, 16)}})
     assert not (tmp_path / "run" / "settings.json").exists()
 
@@ -565,7 +708,7 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(finished, data,
         average_runs([first, second], mean.path)
     with pytest.raises(ValueError, match="two at least"):
         average_runs([first], tmp_path / "other")
-    with pytest.raises(ValueError, match=r"was begun with the task, 'segment'. Give that one"):
+    with pytest.raises(ValueError, match=r"was begun with the task 'segment'; pass that one as task="):
         average_runs([first, second], tmp_path / "other", task="segment-fuzzy")
     with pytest.warns(UserWarning, match="photographs that validate and test this run"):  # of the split of another seed
         third = train("segment", data, tmp_path / "third", start=first.path, **{**TINY, "seed": 6, "steps": 1})

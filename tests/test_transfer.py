@@ -141,7 +141,7 @@ def test_without_weights_everything_learns_from_the_start_also_from_the_shell(sm
 
 
 def test_photographs_too_small_for_the_base_are_refused_before_anything_is_written(samples, pretrained, tmp_path):
-    with pytest.raises(ValueError, match="photographs of 65 x 87 pixels, and Inception-ResNet-V2 needs 75 a side"):
+    with pytest.raises(ValueError, match="photographs of 65 x 87 pixels, and Inception-ResNet-V2 needs 75 per side"):
         train("classify-9", samples, tmp_path / "run", **{**TINY, "size": 75, "model": {"weights": pretrained}})
     assert not (tmp_path / "run").exists()
 

@@ -284,6 +284,10 @@ def test_expected_jaccard_by_hand():
     np.testing.assert_allclose(expected_jaccard(masks[..., None], threshold=0.1), [2 / 3, 1, 0.5, 1])
 
 
+def test_at_a_threshold_of_one_a_sure_pixel_makes_an_empty_mask_wrong():
+    np.testing.assert_array_equal(expected_jaccard([[[1.0, 0.0]], [[0.5, 0.0]]], threshold=1.0), [0.0, 0.5])
+
+
 def test_expected_jaccard_is_the_mean_over_outcomes():
     random = np.random.default_rng(0)
     masks = random.beta(0.4, 0.6, (4, 12, 12))

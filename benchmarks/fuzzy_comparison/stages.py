@@ -89,7 +89,7 @@ def train(arm: Arm, seed: int, protocol: Protocol, parts: Mapping[str, Samples],
         model, own_layers = initial_network(arm.network, filters=protocol.filters, seed=seed)
         model.compile(
             optimizer=planned_adamw(
-                protocol.learning_rate, steps=epochs * steps, decay=protocol.weight_decay, global_clipnorm=1.0
+                protocol.learning_rate, steps=epochs * steps, weight_decay=protocol.weight_decay, global_clipnorm=1.0
             ),
             loss=build_loss(arm.loss, tau_px=protocol.tau_px),
             metrics=[JaccardIndex(name="jaccard")],

@@ -36,7 +36,7 @@ class KerasLearner:
             self.model = build_network(contestant, size)
         options: dict[str, Any] = {"global_clipnorm": CLIP_NORM}
         if contestant.network.startswith("dermaseg"):  # as its own trainings, and another's users would take Keras's
-            optimizer = AdamW(learning_rate, decay=weight_decay, **options)
+            optimizer = AdamW(learning_rate, weight_decay=weight_decay, **options)
         else:
             optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **options)
         optimizer.build(self.model.trainable_variables)  # or TensorFlow traces the step twice, of whatever network

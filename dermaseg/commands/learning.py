@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from dermaseg.console import console, load_backend_quietly, say
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
-from dermaseg.errors import DataError
 from dermaseg.tasks import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def train(options: argparse.Namespace) -> None:
         settings["model"] = dict(options.model)
     # Of the run's beginning, like the settings.
     beginning = {name: value for name in ("split", "start") if (value := getattr(options, name)) is not None}
+    if options.resume is not None and options.output is not None:
+        raise ValueError("--resume goes on in the run's own folder: leave --output out, or --resume to train anew.")
     if options.resume is not None and (settings or beginning):
         given = sorted({**settings, **beginning})[0]
         raise ValueError(
@@ -57,12 +58,11 @@ def train(options: argparse.Namespace) -> None:
 
     with counting(console, "prepare") as decoded, training_progress(console) as shown:
         if options.resume is not None:
-            options.output = options.resume
             data = None if options.data is None else _read(options.data)
-            run = training.resume(options.resume, data=data, callbacks=[shown], on_decode=decoded)
+            run = training.resume(options.resume, data=data, task=options.task, callbacks=[shown], on_decode=decoded)
         else:
             run = training.train(
-                options.task,
+                options.task or "segment",
                 _read(options.data),
                 options.output,
                 callbacks=[shown],
@@ -99,6 +99,8 @@ def evaluate(options: argparse.Namespace) -> None:
             f"dermaseg.evaluate(dermaseg.Predictor({str(options.run)!r}), dermaseg.data.read_samples('DIR'))."
         )
     run = RunFolder.open(options.run)
+    if options.data is not None and options.part is not None:
+        raise ValueError("--part is of the run's own split, and --data are scored whole: leave one of them out.")
     if options.data is not None:
         scan(options.data)
     load_backend_quietly()
@@ -111,7 +113,7 @@ def evaluate(options: argparse.Namespace) -> None:
         print(json.dumps(report.to_dict(), indent=2))
     else:
         _print_report(report)
-    written = report_name(run, options.data, part=options.part, tta=options.tta)
+    written = report_name(run, options.data, part=options.part or "test", tta=options.tta)
     say(f"Look at {options.run / written}.html.")
 
 
@@ -123,10 +125,10 @@ def demo(options: argparse.Namespace) -> None:
     from dermaseg.evaluation import evaluate_run
     from dermaseg.prediction import Predictor
     from dermaseg.progress import counting, training_progress
+    from dermaseg.runs import RunFolder
 
     data, folder, predictions = (options.output / name for name in ("data", "run", "predictions"))
-    if (folder / "settings.json").exists():  # its photographs shall not change under a run
-        raise DataError(f"{folder}: holds a run already. Give another --output.")
+    RunFolder(folder).check_unused()  # whose photographs shall not change under it
     say(f"Making {options.images} synthetic photographs in {data}")
     samples = make_synthetic(data, count=options.images, size=DEMO_PHOTO, seed=options.seed)
     with counting(console, "prepare") as decoded, training_progress(console) as shown:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ _LONGEST_NAME = 200  # bytes: file systems take 255, and `_overlay.png` and the 
 
 def predict(options: argparse.Namespace) -> int:
     """Write masks, a table and a page; a photograph that cannot be read is named, and the others go on."""
-    from dermaseg.data.layout import find_images
-    from dermaseg.prediction import Predictor
+    from dermaseg.data.layout import list_images
+    from dermaseg.prediction import Prediction, Predictor
+    from dermaseg.prediction.result import refuse_to_replace
     from dermaseg.prediction_page import save_predictions
     from dermaseg.progress import counting
 
@@ -38,7 +39,7 @@ def predict(options: argparse.Namespace) -> int:
         load_backend_quietly()
     elif options.measure:
         threading.Thread(target=_load_what_measures).start()
-    found = [path for given in given_photos for path in (find_images(given).values() if given.is_dir() else [given])]
+    found = [path for given in given_photos for path in (list_images(given) if given.is_dir() else [given])]
     photos = list(dict.fromkeys(found))
     names: Mapping[Path | None, str] = dict(zip(photos, _distinct_names(photos), strict=True))
     predictor = Predictor(
@@ -61,12 +62,17 @@ def predict(options: argparse.Namespace) -> int:
             complain(error)
             moved(done + failed, len(photos))
 
-        named = ((names[prediction.photo], prediction) for prediction in predictor.predict(photos, on_error=name_failure))
-        # Closed on Ctrl-C too, so that the table and the page are written before the command ends.
-        with contextlib.closing(save_predictions(named, options.output, measure=options.measure, page=options.page)) as rows:
-            for done, row in enumerate(rows, start=1):
-                if done == 1:
+        def named() -> Iterator[tuple[str, Prediction]]:
+            for number, prediction in enumerate(predictor.predict(photos, on_error=name_failure)):
+                if number == 0:  # before anything is written, and not where nothing will be
+                    if prediction.probability is not None:
+                        refuse_to_replace(options.output, names.values())
                     _tell_of_earlier(options)
+                yield names[prediction.photo], prediction
+
+        # Closed on Ctrl-C too, so that the table and the page are written before the command ends.
+        with contextlib.closing(save_predictions(named(), options.output, measure=options.measure, page=options.page)) as rows:
+            for done, row in enumerate(rows, start=1):
                 _print(json.dumps(row) if as_json else _line(row))
                 moved(done + failed, len(photos))
     if done:

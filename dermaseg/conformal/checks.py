@@ -1,4 +1,4 @@
-"""What the statements check alike."""
+"""Argument checks shared by the conformal methods."""
 
 from __future__ import annotations
 

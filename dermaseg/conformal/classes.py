@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from dermaseg.conformal.checks import check_share
+from dermaseg.metrics.ratios import share_of
 
 __all__ = ["ConformalClassifier", "coverage_interval"]
 
@@ -80,12 +81,13 @@ class ConformalClassifier:
             coverage: Wanted share of photographs with the true class in their set, between 0 and 1.
             method: `"lac"`: s = 1 - p_y, the smallest sets on average; a set may be empty, where no class is likely enough.
                 `"aps"`: s = the probabilities of all classes down to y, likeliest first, y's own included; larger sets,
-                which grow with how hard the photograph is.
+                which grow with how hard the photograph is. The likeliest class is in every set, also where it is likelier
+                than q, unless `randomized`.
             per_class: Set each class's threshold on its own photographs, so that the coverage holds within every class. A
                 class with fewer than coverage / (1 - coverage) photographs then belongs to every set.
-            randomized: Of APS: count y's own probability by a share drawn evenly from 0 to 1. Coverage then is exact rather
-                than above the wanted, sets are smaller, and may be empty.
-            seed: Of those draws.
+            randomized: For APS: count y's own probability by a share drawn evenly from 0 to 1. Coverage is then exact instead
+                of at least as wanted; sets are smaller, and may be empty.
+            seed: Seed of those draws.
 
         Raises:
             ValueError: If the shapes do not fit, a probability or an argument is outside its range.
@@ -94,7 +96,7 @@ class ConformalClassifier:
         labels, probabilities = np.asarray(labels), _check_classes(probabilities)
         classes = probabilities.shape[1]
         if labels.shape != probabilities.shape[:1]:
-            raise ValueError(f"labels must be (samples,), one a row of probabilities, got {labels.shape}.")
+            raise ValueError(f"labels must be (samples,), one per row of probabilities, got {labels.shape}.")
         if not np.issubdtype(labels.dtype, np.integer) or not ((labels >= 0) & (labels < classes)).all():
             raise ValueError(f"labels must be integers from 0 to {classes - 1}.")
         # The draws of `sets` must not repeat those of `fit`: the new photograph would not be as independent as the others.
@@ -109,7 +111,7 @@ class ConformalClassifier:
 
         Args:
             probabilities: `(samples, classes)`, as for `fit`.
-            seed: Of the draws of randomized APS; another one for each batch.
+            seed: Seed of the draws of randomized APS; another one for each batch.
 
         Returns:
             `(samples, classes)`, bool.
@@ -122,7 +124,11 @@ class ConformalClassifier:
             raise ValueError(
                 f"probabilities must have {len(self.thresholds)} classes, as in fit, got {probabilities.shape[1]}."
             )
-        return self._scores(probabilities, np.random.default_rng([1, seed])) <= np.array(self.thresholds)
+        sets = self._scores(probabilities, np.random.default_rng([1, seed])) <= np.array(self.thresholds)
+        if self.method == "aps" and not self.randomized:
+            # The class that carries the sum over q still belongs to the set: else the surest photographs would have none.
+            sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
+        return sets
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; an infinite threshold becomes None."""
@@ -152,7 +158,8 @@ def coverage_interval(coverage: float, *, calibration: int, test: int, level: fl
 
     Over draws of both parts the number covered follows a beta-binomial law: with k = ceil((n + 1) coverage), of `test`
     photographs, parameters k and n + 1 - k. A share outside says that the parts differ, or that the code is wrong; it is exact
-    for scores without ties, which only ever raise the coverage.
+    for scores without ties, which only ever raise the coverage. For APS that is not randomized the lower end alone holds: its
+    sets always name the likeliest class, which may cover more than was asked.
 
     Args:
         coverage: What was asked of `ConformalClassifier.fit`, between 0 and 1.
@@ -188,8 +195,7 @@ def coverage_interval(coverage: float, *, calibration: int, test: int, level: fl
 
 
 def _rank(samples: int, coverage: float) -> int:
-    # (99 + 1) * 0.55 is 55.00000000000001 in floating point.
-    return math.ceil((samples + 1) * coverage - 1e-9)
+    return int(share_of(samples + 1, coverage))
 
 
 def _quantile(scores: np.ndarray, coverage: float) -> float:

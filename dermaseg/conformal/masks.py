@@ -15,8 +15,9 @@ from dermaseg.conformal.checks import check_share
 __all__ = ["MaskRiskControl"]
 
 # Evenly spaced in the logit: networks put most of their pixels near 0 and 1. Rounded to float32, the type of masks, so that
-# `probability > threshold` decides the same wherever NumPy compares in float32.
-_GRID = (1 / (1 + np.exp(-np.linspace(-12.0, 12.0, 2401)))).astype(np.float32).astype(np.float64)
+# `probability > threshold` decides the same wherever NumPy compares in float32. And -1, at which nothing is missed: theorem 1
+# wants a threshold that keeps the level whatever the network.
+_GRID = np.append(-1.0, (1 / (1 + np.exp(-np.linspace(-12.0, 12.0, 2401)))).astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,18 @@ class MaskRiskControl:
     L_i(t) is the share of lesion i's pixels whose probability is not above t; it never falls as t rises. The largest t with
     n / (n + 1) mean_i L_i(t) + 1 / (n + 1) <= level makes the expected share missed of a new lesion at most `level`, if it is
     exchangeable with the n. It is a mean over lesions: a single one may be missed altogether. And it says nothing of the skin
-    that is marked besides: look at the Jaccard index that the threshold costs.
+    that is marked besides: look at the Jaccard index that the threshold costs. Where the network gives too many pixels of
+    lesions a probability near 0, only the whole photograph misses little enough: the threshold is then -1.
 
     Args:
-        threshold: t, for `probability > t`; what `Predictor` takes.
+        threshold: t, for `probability > t`: what `Predictor` takes, but for -1, the whole photograph.
         level: What was asked for.
         risk: Mean share missed at that threshold on the part that set it.
         samples: Lesions in that part.
 
     References:
-        Angelopoulos, Bates, Fisch, Lei and Schuster, 2024, "Conformal risk control" (first 2022), equation 4 and section 3.1,
-        with B = 1. Deviation: t is sought on 2401 values, evenly spaced in the logit from -12 to 12.
+        Angelopoulos, Bates, Fisch, Lei and Schuster, 2024, "Conformal risk control" (first 2022), equation 4, theorem 1 and
+        section 3.1, with B = 1. Deviation: t is sought on 2401 values, evenly spaced in the logit from -12 to 12, and -1.
     """
 
     threshold: float
@@ -55,8 +57,8 @@ class MaskRiskControl:
             level: Largest wanted share missed, between 0 and 1. It needs 1 / level - 1 lesions or more.
 
         Raises:
-            ValueError: If there are too few lesions for the level, or no threshold reaches it; if one iterable ends before
-                the other, shapes differ, or a value is outside its range.
+            ValueError: If there are too few lesions for the level, one iterable ends before the other, shapes differ, or a
+                value is outside its range.
 
         Examples:
             >>> masks = [np.array([[0.9, 0.8], [0.6, 0.1]])] * 20
@@ -78,12 +80,7 @@ class MaskRiskControl:
                 samples += 1
         if (samples + 1) * level < 1 - 1e-9:
             raise ValueError(f"level={level} needs at least {math.ceil(1 / level - 1 - 1e-9)} lesions to hold, got {samples}.")
-        allowed = np.flatnonzero((missed + 1.0) / (samples + 1) <= level + 1e-12)
-        if not allowed.size:
-            raise ValueError(
-                f"level={level} is not reached by any threshold: the model gives too many lesion pixels a probability near 0."
-            )
-        best = allowed[-1]
+        best = np.flatnonzero((missed + 1.0) / (samples + 1) <= level + 1e-9)[-1]
         return cls(float(_GRID[best]), level, float(missed[best] / samples), samples)
 
     def mask(self, probability: Any) -> np.ndarray:

@@ -31,7 +31,7 @@ class Rejection:
     samples: int
 
     def refer(self, uncertainty: Any) -> np.ndarray:
-        """Return whom to refer, bool; also who has an uncertainty that is no number."""
+        """Return which photographs to refer, bool: those above the threshold, and those whose uncertainty is NaN."""
         return ~(np.asarray(uncertainty) <= self.threshold)
 
     def to_dict(self) -> dict[str, Any]:

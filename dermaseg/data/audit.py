@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,7 @@ _SEVERITY: dict[str, Literal["error", "warning"]] = {
     "tiny image": "warning",
 }
 _UNUSABLE = ("unreadable image", "two classes")
+_UNUSABLE_MASK = ("unreadable mask", "mask proportions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,19 @@ class Audit:
         """Take out what no training can use: photographs that stand in two classes, and files that can't be read.
 
         Of a picture in two classes every copy goes, as nobody can say which label is right. Copies within one class stay:
-        a split keeps them together.
+        a split keeps them together. A photograph whose mask can't be read, or has other proportions, stays without its mask:
+        its class may be of use.
 
         Returns:
-            The rows kept and the rows dropped.
+            The rows kept, such masks being None, and the rows dropped.
         """
         unusable = {key for finding in self.of_kind(*_UNUSABLE) for key in finding.ids}
-        return samples.filter(lambda row: row.id not in unusable), samples.filter(lambda row: row.id in unusable)
+        without_mask = {key for finding in self.of_kind(*_UNUSABLE_MASK) for key in finding.ids}
+        kept = samples.filter(lambda row: row.id not in unusable)
+        return (
+            kept.map(lambda row: replace(row, mask=None) if row.id in without_mask else row),
+            samples.filter(lambda row: row.id in unusable),
+        )
 
     def to_dict(self) -> dict[str, object]:
         """Everything as plain lists and strings, ready for JSON."""
@@ -211,6 +218,7 @@ def _mask_faults(sample: Sample, image_size: tuple[int, int] | None) -> Iterator
         return
     try:
         grey = read_mask_grey(sample.mask)
+        lesion = cut_mask(grey, sample.mask)
     except DataError as error:
         yield "unreadable mask", str(error)
         return
@@ -219,9 +227,8 @@ def _mask_faults(sample: Sample, image_size: tuple[int, int] | None) -> Iterator
         kind = "mask size" if same_proportions(grey.shape, image_size) else "mask proportions"
         yield kind, f"{sample.mask} is {width} by {height} pixels, its image {image_size[1]} by {image_size[0]}."
     values = np.flatnonzero(np.bincount(grey.ravel(), minlength=256))
-    lesion = cut_mask(grey)
     if not lesion.any():
-        yield "empty mask", f"{sample.mask} has no lesion: its values go from {values[0]} to {values[-1]}."
+        yield "empty mask", f"{sample.mask} has no lesion."
     elif lesion.all():
         yield "full mask", f"{sample.mask} is lesion from edge to edge."
     between = np.count_nonzero((grey != values[0]) & (grey != values[-1]))

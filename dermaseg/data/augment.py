@@ -38,8 +38,8 @@ class Augment:
 
     All movements of an image are one map and one bilinear resampling. Pixels from outside the photograph are
     its reflection: black wedges would teach a network where the frame was, and make skin that no dermoscope shows.
-    Black that a dermoscope does show, the frame around its field of view, is drawn at the end, upright; what it covers is
-    lesion no more.
+    Black that a dermoscope does show, the frame around its field of view, is drawn at the end, upright; the mask is 0 where
+    the frame covers it.
 
     Args:
         dihedral: Flip and turn by quarters, all 8 ways alike (of a rectangle the 4 that keep its shape).
@@ -197,7 +197,7 @@ class Augment:
             shifts = rng.uniform(-self.shift, self.shift, (len(images), 2)) * images.shape[2:0:-1]  # x before y
             images, masks = move(images, masks, matrices, shifts, elastic_px=self.elastic_px, rng=rng)
         else:
-            images = images.copy()
+            images, masks = images.copy(), None if masks is None else masks.copy()
         if self.hair:
             for index in np.flatnonzero(rng.random(len(images)) < self.hair):
                 images[index] = _with_hair(images[index], rng)

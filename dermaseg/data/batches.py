@@ -51,7 +51,7 @@ class Batches:
 
     @cached_property
     def order(self) -> Callable[[int], np.ndarray]:
-        """The positions of all samples in the order of an epoch; the last two epochs are remembered."""
+        """The positions of all samples in the order of an epoch; orders of the two most recent epochs are cached."""
 
         def draw(epoch: int) -> np.ndarray:
             if not self.shuffle:
@@ -79,7 +79,7 @@ class Batches:
         images, masks = self.cache.read(positions)
         labels = None if self.labels is None else self.labels[positions]
         known = None if self.known is None else {name: flags[positions] for name, flags in self.known.items()}
-        # The order took 0 in the batch's place; several processes vary their shares each by numbers of its own.
+        # Index 0 of the third word seeds the order, so batches count from 1; with several processes, each seeds its own share.
         rng = np.random.default_rng((self.seed, epoch, batch + 1, number) if hosts > 1 else (self.seed, epoch, batch + 1))
         kinds = None if known is None else known["mask"] + 2 * known["label"]
         if self.on_device is not None:

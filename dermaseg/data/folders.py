@@ -1,4 +1,4 @@
-"""Plain folders: one folder a class, or images beside masks; and `read_samples`, which recognises any layout."""
+"""Plain folders: one folder per class, or images beside masks; and `read_samples`, which recognises any layout."""
 
 from __future__ import annotations
 

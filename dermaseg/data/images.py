@@ -122,13 +122,7 @@ def read_mask(path: str | Path) -> np.ndarray:
         DataError: As `read_image` does, or if no pixel is bright though not all are black: labels of several classes, say, or
             one label everywhere.
     """
-    grey = read_mask_grey(path)
-    mask = cut_mask(grey)
-    if grey.any() and not mask.any():
-        values = np.unique(grey).tolist()
-        shown = ", ".join(map(str, values[:3])) + " ..." * (len(values) > 3)
-        raise DataError(f"{path}: its grey values are {shown}, none above 127. Save the lesion as 255 and all else as 0.")
-    return mask
+    return cut_mask(read_mask_grey(path), path)
 
 
 def read_mask_at(path: str | Path, size: tuple[int, int], *, photograph_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -154,18 +148,27 @@ def read_mask_at(path: str | Path, size: tuple[int, int], *, photograph_size: tu
     return mask if mask.shape == size else resize_mask(mask, size)
 
 
-def cut_mask(grey: np.ndarray) -> np.ndarray:
+def cut_mask(grey: np.ndarray, name: str | Path) -> np.ndarray:
     """Cut the grey values of a mask into zeros and ones, by the rule at the top of this module.
 
     Args:
         grey: Shape `(height, width)`, uint8, as `read_mask_grey` returns it.
+        name: The file that they are from, for the message.
 
     Returns:
         Array of the same shape, uint8, 1 on the lesion.
+
+    Raises:
+        DataError: If no pixel is bright though not all are black.
     """
     if 1 < grey.max() <= 127 and len(np.unique(grey)) == 2 and not grey.min():
         return (grey > 0).astype(np.uint8)  # 0 and the number of a class, as label editors write it
-    return grey if grey.max() <= 1 else (grey > 127).astype(np.uint8)
+    mask = grey if grey.max() <= 1 else (grey > 127).astype(np.uint8)
+    if grey.any() and not mask.any():
+        values = np.unique(grey).tolist()
+        shown = ", ".join(map(str, values[:3])) + " ..." * (len(values) > 3)
+        raise DataError(f"{name}: its grey values are {shown}, none above 127. Save the lesion as 255 and all else as 0.")
+    return mask
 
 
 def same_proportions(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

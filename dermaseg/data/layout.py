@@ -18,6 +18,7 @@ __all__ = [
     "few",
     "find_images",
     "find_masks",
+    "list_images",
     "locate",
     "parts",
     "parts_or_whole",
@@ -147,31 +148,48 @@ def find_images(folder: Path, *, ignore: str = "") -> dict[str, Path]:
     Warns:
         UserWarning: If other files, or folders, stand beside the images: they are left out.
     """
+    found: dict[str, Path] = {}
+    for path in list_images(folder, ignore=ignore):
+        if path.stem in found:
+            raise DataError(f"{path.parent} holds both {found[path.stem].name} and {path.name}. Keep one of them.")
+        found[path.stem] = path
+    return found
+
+
+def list_images(folder: Path, *, ignore: str = "") -> list[Path]:
+    """Return the path of every image in a folder, as `find_images` does, also where two have one stem.
+
+    Args:
+        folder: Where the images lie.
+        ignore: Ending of stems that are no photographs.
+
+    Raises:
+        DataError: If the folder holds no image.
+
+    Warns:
+        UserWarning: As `find_images`.
+    """
     listing = scan(folder)
     if not listing.has_images() and listing.folders == (folder.name,):
         listing = scan(folder / folder.name)
-    found: dict[str, Path] = {}
+    found: list[Path] = []
     foreign: list[str] = []
     for name in listing.files:
         stem, suffix = _split_name(name)
         if suffix not in IMAGE_SUFFIXES:
             if suffix not in _COMPANION_SUFFIXES:
                 foreign.append(name)
-        elif ignore and stem.endswith(ignore):
-            continue
-        elif stem in found:
-            raise DataError(f"{listing.path} holds both {found[stem].name} and {name}. Keep one of them.")
-        else:
-            found[stem] = listing.path / name
+        elif not (ignore and stem.endswith(ignore)):
+            found.append(listing.path / name)
     if not found:
         raise DataError(f"{listing.path} holds no image. Looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
     if foreign:
-        warnings.warn(f"{listing.path}: left out {few(foreign)}, no image by its name.", UserWarning, stacklevel=3)
+        warnings.warn(f"{listing.path}: left out {few(foreign)}, no image by its name.", UserWarning, stacklevel=4)
     if listing.folders:
         warnings.warn(
             f"{listing.path}: left out what lies in {few(listing.folders)}. Give each folder by itself, or move its images up.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return found
 

@@ -39,7 +39,7 @@ class Mix:
     References:
         Zhang et al., 2018, "mixup: beyond empirical risk minimization"; Yun et al., 2019, "CutMix: regularization strategy to
         train strong classifiers with localizable features", equations 1 and 2. Deviations: a share for each photograph, where
-        the authors' programs draw one a batch; mixed pixels are rounded to 8 bits.
+        the authors' programs draw one per batch; mixed pixels are rounded to 8 bits.
     """
 
     kind: Literal["mixup", "cutmix"]

@@ -1,7 +1,7 @@
 """Vary and mix photographs where the network is trained: what `Augment` and `Mix` do, as one compiled function on JAX.
 
-A core varies a few hundred photographs a second, and an accelerator may learn from more. Here the processor only draws what
-shall change, a few numbers a photograph; the accelerator computes the pixels.
+A core varies a few hundred photographs per second, and an accelerator may learn from more. Here the processor only draws what
+shall change, a few numbers per photograph; the accelerator computes the pixels.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ processor varies photographs, a run on JAX without TensorFlow those of a run on 
 from __future__ import annotations
 
 import importlib.util
+import operator
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +58,7 @@ def make_dataset(
     Args:
         samples: The samples of one part of a split.
         size: Height and width of the batches in pixels, one number for squares.
-        batch_size: Samples a batch. Of several processes that share it under `keras.distribution`, each reads its share alone.
+        batch_size: Samples per batch. Of several processes that share it under `keras.distribution`, each reads its own share.
         target: `"mask"` for masks `(batch, height, width, 1)` of 0 and 1, `"label"` for integers `(batch,)`,
             `"both"` for a dictionary of the two under the names of a two-headed model's outputs, None for images alone.
             With `"both"` a sample may lack one of the two: batches then carry sample weights as well, 1 for a known
@@ -79,8 +80,9 @@ def make_dataset(
             up by its last sample once more, of weight 0. Where that is needed, all batches carry sample weights, and those of
             the others are so much above 1 that a loss averaged over all places is the mean over the true samples. Images alone
             are filled up as well.
-        seed: Of the order and the augmentation.
-        initial_epoch: Number of the first pass: what a resumed run gives to `fit` too.
+        seed: Seed of the order and the augmentation.
+        initial_epoch: Number of the first pass: what a resumed run gives to `fit` too. Under `tf.distribute` Keras begins a
+            pass only to look at a batch: numbers then run one ahead of `fit`'s, in a resumed run as in the first.
         cache_dir: Where decoded pixels are kept between runs. None keeps them in a temporary folder.
         framework: `"auto"` takes `"tensorflow"` where Keras runs on it, else `"pydataset"`.
         progress: Called as `progress(done, total)` while files are decoded.
@@ -299,7 +301,11 @@ def _known(samples: Samples, target: Target) -> dict[str, np.ndarray] | None:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
+    sides: Any = (size, size) if np.ndim(size) == 0 else size
+    try:  # as Python's integers: the cache's file is named by them
+        height, width = (operator.index(side) for side in sides)
+    except TypeError:
+        height = width = 0
     if min(height, width) < 1:
         raise ValueError(f"size={size!r}: one positive number of pixels, or a height and a width.")
     return height, width

@@ -43,7 +43,7 @@ class Sample:
     label: int | None = None
     lesion_id: str | None = None
     patient_id: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Take what tables give: text for paths, NumPy's integers for labels, NaN and empty text for what is not known."""

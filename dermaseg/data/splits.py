@@ -45,10 +45,10 @@ class Split:
         ('c',)
     """
 
-    parts: Mapping[str, tuple[str, ...]]
+    parts: Mapping[str, tuple[str, ...]] = field(hash=False)
     seed: int = 0
     group: str = "image"
-    fractions: Mapping[str, float] = field(default_factory=dict)
+    fractions: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         # Sorted, as they are saved: a run that goes on must see its photographs in the order that it began with.
@@ -262,12 +262,13 @@ def official_split(samples: Samples, *, validation: float = 0.15, seed: int = 0,
     kept = rows["train"]
     if not kept:
         raise DataError(f"{samples.source or 'samples'}: no photograph is left for training. Split the data at random.")
-    parts = {name: tuple(samples.ids[row] for row in members) for name, members in rows.items() if members}
+    ids = samples.ids
+    parts = {name: tuple(ids[row] for row in members) for name, members in rows.items() if members}
     if "validation" not in parts:
         training = samples.select(kept)
         dealt = deal_groups(training, groups[kept], np.array([1 - validation, validation]), seed)
         parts = _ids_by_part(training, dealt, ("train", "validation")) | {
-            name: ids for name, ids in parts.items() if name == "test"
+            name: members for name, members in parts.items() if name == "test"
         }
     return Split(parts, seed, kept_together)
 

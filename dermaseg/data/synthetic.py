@@ -97,7 +97,7 @@ def synthetic_batch(
         count: How many photographs.
         size: Height and width in pixels, one number for squares.
         seed: The same seed draws the same photographs; a larger count only adds more.
-        num_classes: Of the seven classes of HAM10000, `mel, nv, bcc, akiec, bkl, df, vasc`, the first so many.
+        num_classes: How many of the seven classes of HAM10000, from the first: `mel, nv, bcc, akiec, bkl, df, vasc`.
         images_per_lesion: Photographs of each lesion.
 
     Returns:

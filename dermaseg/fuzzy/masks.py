@@ -50,7 +50,7 @@ def fuzzify_mask(mask: Any, tau_px: float) -> np.ndarray:
         if plane.min() < plane.max():
             inside = ndimage.distance_transform_edt(plane)
             outside = ndimage.distance_transform_edt(1 - plane)
-            # One of the two distances is 0 everywhere, so this is -phi on both sides.
+            # At every pixel one of the two distances is 0, so this is -phi on both sides.
             plane[...] = special.expit((inside - outside - (plane - 0.5)) / tau_px)
     return memberships
 

@@ -43,7 +43,8 @@ def bell_membership(x: Any, center: Any, width: Any, slope: float) -> Any:
         x: Values, any shape.
         center: Where the membership is 1; broadcasts with `x`.
         width: Distance from the centre at which it is 1/2, in the unit of `x`, above 0 (not checked).
-        slope: Half the exponent, above 0 (not checked); towards infinity the bell becomes an interval.
+        slope: Half the exponent, above 0 (not checked); towards infinity the bell becomes an interval. Below 1/2 the bell has a
+            cusp at its centre, where its gradient is taken as 0.
 
     Returns:
         Memberships in [0, 1].
@@ -52,7 +53,8 @@ def bell_membership(x: Any, center: Any, width: Any, slope: float) -> Any:
         >>> float(bell_membership(3.0, 2.0, 1.0, 4.0))
         0.5
     """
-    return 1.0 / (1.0 + ops.power(ops.square((x - center) / width), slope))
+    # The floor, the least that float32 holds: the slope of a power below 1 is infinite at 0.
+    return 1.0 / (1.0 + ops.power(ops.maximum(ops.square((x - center) / width), 1.2e-38), slope))
 
 
 def sigmoid_membership(x: Any, center: Any, slope: Any) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dermaseg.html.elements import escape, optional
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["figure_element"]
 
-_FIGURE_DPI = 160  # sharp on screens of two dots a CSS pixel
+_FIGURE_DPI = 160  # sharp on screens of two dots per CSS pixel
 _JPEG_QUALITY = 88
 _LEAST_SCALE = 0.75  # smaller, the letters in a drawing can't be read: on a narrow screen it scrolls instead
 
@@ -44,11 +44,12 @@ def _encode(picture: Picture, max_px: int | None) -> tuple[str, int, int, bool]:
     """Return a data address, width and height in CSS pixels, and whether it is a drawing on white paper."""
     buffer = io.BytesIO()
     if isinstance(picture, Path):
-        with Image.open(picture) as drawing:
-            if drawing.format != "PNG":
-                raise ValueError(f"{picture}: a saved drawing must be a PNG, got {drawing.format}. Open a photograph with PIL.")
-            dots = drawing.info.get("dpi", (96, 96))[0]
-            width, height = (round(pixels / dots * 96) for pixels in drawing.size)
+        try:  # as a PNG alone: Pillow would hand what calls itself PostScript to Ghostscript, whatever the file's name
+            with Image.open(picture, formats=("PNG",)) as drawing:
+                dots = drawing.info.get("dpi", (96, 96))[0]
+                width, height = (round(pixels / dots * 96) for pixels in drawing.size)
+        except UnidentifiedImageError:
+            raise ValueError(f"{picture}: a saved drawing must be a PNG. Open a photograph with PIL.") from None
         buffer.write(picture.read_bytes())
         return _data("png", buffer), width, height, True
     if not isinstance(picture, (Image.Image, np.ndarray)):

@@ -10,6 +10,7 @@ from keras import ops
 __all__ = ["ShadesOfGray", "shades_of_gray"]
 
 _DARK = 1e-3  # of full scale: a channel without light has no colour that could be corrected
+_LEAST = 1e-30
 
 
 def shades_of_gray(images: Any, *, power: float = 6.0) -> Any:
@@ -44,10 +45,12 @@ def shades_of_gray(images: Any, *, power: float = 6.0) -> Any:
     """
     if power < 1:
         raise ValueError(f"power={power}: a Minkowski power is at least 1.")
-    # On 0..1, the power of a small value stays a float32 number.
     light = ops.cast(images, "float32") / 255.0
-    illuminant = ops.mean(light**power, axis=(1, 2), keepdims=True) ** (1.0 / power)
-    illuminant = ops.maximum(illuminant, _DARK)
+    # By each channel's peak, which cancels out: the sixtieth power of a dim picture would be no float32 number but 0.
+    peak = ops.stop_gradient(ops.maximum(ops.max(light, axis=(1, 2), keepdims=True), _DARK))
+    mean = ops.mean((light / peak) ** power, axis=(1, 2), keepdims=True)
+    # The floor is under what a lit channel can have; the root's slope at 0 is infinite.
+    illuminant = ops.maximum(peak * ops.maximum(mean, _LEAST) ** (1.0 / power), _DARK)
     brightness = ops.sqrt(ops.mean(ops.square(illuminant), axis=-1, keepdims=True))
     return ops.clip(light * (brightness / illuminant), 0.0, 1.0) * 255.0
 

@@ -39,7 +39,7 @@ class FuzzyMembership(keras.layers.Layer):
     [low, high], each crossing its neighbour at 1/2. Computed in float32, also under mixed precision.
 
     Args:
-        terms: Fuzzy sets a channel, at least 2.
+        terms: Fuzzy sets per channel, at least 2.
         low: Centre of the first set at the start, in units of the input.
         high: Centre of the last set at the start.
 
@@ -61,7 +61,7 @@ class FuzzyMembership(keras.layers.Layer):
 
     def __init__(self, terms: int = 3, low: float = -1.0, high: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_integer("terms", terms, minimum=2)
+        terms = check_integer("terms", terms, minimum=2)
         if not low < high:
             raise ValueError(f"low must be below high, got low={low!r} and high={high!r}.")
         if _crossing_at_half(low, high, terms) <= _MIN_WIDTH:
@@ -74,7 +74,7 @@ class FuzzyMembership(keras.layers.Layer):
         self.high = high
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Create one centre and one width a channel and set."""
+        """Create one centre and one width per channel and set."""
         spacing = (self.high - self.low) / (self.terms - 1)
         spread = [self.low + spacing * term for term in range(self.terms)] * input_shape[-1]
         shape = (len(spread),)
@@ -124,9 +124,11 @@ class FuzzySkipGate(JointSkipGate):
         channels: R; None takes a quarter of the skip's channels, at least 8.
         stride: The rules look at averages over stride x stride pixels of the skip, and decide for as many. 2 is the grid that a
             decoder map has before it is upsampled to its skip, and costs a quarter.
+        quadratic: False leaves out the quadratic term of the rules: a linear softmax gate, the control for the Gaussian sets.
+        return_firing_strengths: Also return w.
         decoder_stride: The decoder map's own grid, in pixels of the skip. 2 takes it before it is upsampled: with a stride of 2
             the same figures as after nearest-neighbour upsampling, for less.
-        gain: How fast the gate leaves the identity. Adam and its kin move every weight about as far a step, whatever its
+        gain: How fast the gate leaves the identity. Adam and its kin move every weight about as far in each step, whatever its
             gradient, and theta begins at 0. Weights handed to a gate of another gain open it otherwise.
 
     Input: `gate(encoder, decoder)`, `(batch, height, width, channels)` each, the encoder's height and width `decoder_stride`
@@ -161,8 +163,7 @@ class FuzzySkipGate(JointSkipGate):
         **kwargs: Any,
     ) -> None:
         super().__init__(channels=channels, stride=stride, decoder_stride=decoder_stride, gain=gain, **kwargs)
-        check_integer("rules", rules, minimum=2)
-        self.rules = rules
+        self.rules = check_integer("rules", rules, minimum=2)
         self.quadratic = quadratic
         self.return_firing_strengths = return_firing_strengths
 

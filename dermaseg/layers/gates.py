@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import keras
@@ -22,10 +23,9 @@ class JointSkipGate(keras.layers.Layer):
         self, channels: int | None = None, stride: int = 1, decoder_stride: int = 1, gain: float = 1.0, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if channels is not None:
-            check_integer("channels", channels, minimum=1)
-        check_integer("stride", stride, minimum=1)
-        check_integer("decoder_stride", decoder_stride, minimum=1)
+        channels = None if channels is None else check_integer("channels", channels, minimum=1)
+        stride = check_integer("stride", stride, minimum=1)
+        decoder_stride = check_integer("decoder_stride", decoder_stride, minimum=1)
         if stride % decoder_stride and decoder_stride % stride:
             raise ValueError(f"one of stride and decoder_stride must divide the other, got {stride} and {decoder_stride}.")
         if not 0 < gain < float("inf"):
@@ -91,7 +91,7 @@ class JointSkipGate(keras.layers.Layer):
 class AttentionSkipGate(JointSkipGate):
     """Weigh a skip's places by additive attention: the control for `FuzzySkipGate`.
 
-    q = norm(W_e e + W_d d), g = 2 sigmoid(gain psi . relu(q)), one value a place; the output is e g. psi starts at 0, so that
+    q = norm(W_e e + W_d d), g = 2 sigmoid(gain psi . relu(q)), one value per place; the output is e g. psi starts at 0, so that
     this gate too starts as the identity.
 
     Args:
@@ -129,7 +129,12 @@ class AttentionSkipGate(JointSkipGate):
         return self._apply_gate(encoder, ops.matmul(q, self.gain * self.psi) + self.gain * self.psi_bias)
 
 
-def check_integer(name: str, value: Any, *, minimum: int) -> None:
-    """Raise ValueError unless the argument of that name is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+def check_integer(name: str, value: Any, *, minimum: int) -> int:
+    """Return an integer, NumPy's as Python's; raise ValueError, by the argument's name, unless it is at least `minimum`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}.")
+    return number

@@ -20,14 +20,15 @@ def covered_size(size: tuple[int, int], cells: tuple[int, int]) -> tuple[int, in
 
     Args:
         size: `(height, width)` of the picture, in pixels.
-        cells: `(height, width)` of the map, whose stride is a power of two.
+        cells: `(height, width)` of the map, whose stride is a power of two, the same along both sides.
 
     Examples:
         >>> covered_size((111, 148), (7, 10))
         (112, 160)
     """
-    height, width = (count << max(0, math.ceil(math.log2(side / count))) for side, count in zip(size, cells, strict=True))
-    return height, width
+    # The larger: of a side that is one cell the stride is not known, only that it is no shorter.
+    stride = max(1 << max(0, math.ceil(math.log2(side / count))) for side, count in zip(size, cells, strict=True))
+    return cells[0] * stride, cells[1] * stride
 
 
 @keras.saving.register_keras_serializable(package="dermaseg")
@@ -38,7 +39,7 @@ class PadToStride(keras.layers.Layer):
     and be segmented. Mirroring goes on as often as it must, so that even one pixel can be padded to `stride`.
 
     Args:
-        stride: Of which height and width are to be multiples, in pixels, at least 1.
+        stride: What height and width are to be multiples of, in pixels, at least 1.
 
     Input shape: `(batch, height, width, channels)`, any height and width.
     Output shape: `(batch, ceil(height / stride) * stride, ceil(width / stride) * stride, channels)`.

@@ -1,4 +1,4 @@
-"""Losses on masks and labels: each a pure function with one value a picture, and a `keras.losses.Loss` twin."""
+"""Losses on masks and labels: each a pure function with one value per picture, and a `keras.losses.Loss` twin."""
 
 from dermaseg.losses.classification import (
     ClassBalancedFocal,

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-__all__ = ["EPSILON", "FunctionLoss", "check_pair", "check_tversky"]
+__all__ = ["EPSILON", "FunctionLoss", "check_pair", "check_tversky", "plain_weights"]
 
 # The smallest step that float32 resolves next to 1: probabilities are clipped by it before a logarithm.
 EPSILON = 1e-7
@@ -58,6 +58,11 @@ def check_tversky(alpha: float, beta: float, smooth: float, class_weights: Seque
         raise ValueError(f"smooth must be above 0 (it defines the loss of empty masks), got {smooth!r}.")
     if class_weights is not None and not (min(class_weights, default=-1) >= 0 and sum(class_weights) > 0):
         raise ValueError(f"class_weights must be at least 0, and one above 0, got {class_weights!r}.")
+
+
+def plain_weights(class_weights: Sequence[float] | None) -> list[float] | None:
+    """Return class weights as a config keeps them: of an array, a saved model could not be loaded."""
+    return None if class_weights is None else [float(weight) for weight in class_weights]
 
 
 class FunctionLoss(keras.losses.Loss):

@@ -60,7 +60,8 @@ def logit_adjusted_crossentropy(
     _check_adjustment(priors, tau)
     targets, log_probabilities = _targets_and_log_probabilities(y_true, y_pred, len(priors), from_logits)
     shares = np.asarray(priors, dtype="float64") / np.sum(priors)
-    adjusted = ops.log_softmax(log_probabilities + (tau * np.log(shares)).astype("float32"), axis=-1)
+    adjustment = ops.convert_to_tensor(tau * np.log(shares), dtype="float32")
+    adjusted = ops.log_softmax(log_probabilities + adjustment, axis=-1)
     return -ops.sum(targets * adjusted, axis=-1)
 
 
@@ -99,14 +100,14 @@ def class_balanced_focal_loss(
 
     References:
         Cui et al., 2019, "Class-balanced loss based on effective number of samples", equations 2 and 10. Lin et al., 2017,
-        "Focal loss for dense object detection", equation 4. Deviation: softmax in place of one sigmoid a class.
+        "Focal loss for dense object detection", equation 4. Deviation: softmax in place of one sigmoid per class.
     """
     _check_focal(class_counts, beta, gamma)
     weights = _effective_weights(np.asarray(class_counts), beta)
     targets, log_probabilities = _targets_and_log_probabilities(y_true, y_pred, len(class_counts), from_logits)
     log_probabilities = ops.minimum(log_probabilities, -EPSILON)  # the slope of (1 - p)^gamma is infinite at p = 1
     focus = ops.power(-ops.expm1(log_probabilities), gamma)
-    weighted = targets * (weights * len(weights) / weights.sum()).astype("float32")
+    weighted = targets * ops.convert_to_tensor(weights * len(weights) / weights.sum(), dtype="float32")
     return -ops.sum(weighted * focus * log_probabilities, axis=-1)
 
 
@@ -152,7 +153,7 @@ def _targets_and_log_probabilities(y_true: Any, y_pred: Any, classes: int, from_
     """Return both as float32 `(batch, classes)`."""
     y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
     if len(y_pred.shape) != 2 or y_pred.shape[-1] != classes:
-        raise ValueError(f"y_pred must be (batch, {classes}), one column a class, got {tuple(y_pred.shape)}.")
+        raise ValueError(f"y_pred must be (batch, {classes}), one column per class, got {tuple(y_pred.shape)}.")
     if len(y_true.shape) == 1 or (len(y_true.shape) == 2 and y_true.shape[-1] == 1):
         targets = ops.one_hot(ops.reshape(ops.cast(y_true, "int32"), (-1,)), classes, dtype="float32")
     elif len(y_true.shape) == 2 and y_true.shape[-1] == classes:

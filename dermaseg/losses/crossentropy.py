@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from dermaseg.losses.base import FunctionLoss, check_pair, check_tversky
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky, plain_weights
 from dermaseg.losses.dice import dice_loss, jaccard_loss
 from dermaseg.reduction import pixel_mean
 
@@ -35,10 +35,14 @@ def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) ->
         0.6931
     """
     y_true, y_pred = check_pair(y_true, y_pred)
-    if y_true.shape[-1] == 1:
-        pixels = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)
-    else:
+    if y_true.shape[-1] > 1:
         pixels = ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
+    # Not Keras's, which on PyTorch raises where a network has diverged, instead of costing NaN, and rounds small losses.
+    elif from_logits:
+        pixels = y_true * ops.softplus(-y_pred) + (1.0 - y_true) * ops.softplus(y_pred)
+    else:
+        y_pred = ops.clip(y_pred, EPSILON, 1.0 - EPSILON)
+        pixels = -(y_true * ops.log(y_pred) + (1.0 - y_true) * ops.log(1.0 - y_pred))
     return pixel_mean(pixels)
 
 
@@ -61,9 +65,9 @@ def overlap_crossentropy(
         y_true: As for `tversky_loss`.
         y_pred: As for `tversky_loss`.
         overlap: `"dice"` or `"jaccard"`.
-        weight: Of the overlap term, 0 to 1.
-        smooth: Of the overlap term, in pixels, above 0.
-        class_weights: Of the overlap term, one a channel, at least 0.
+        weight: Weight of the overlap term, 0 to 1.
+        smooth: Smoothing of the overlap term, in pixels, above 0.
+        class_weights: Weights of the channels in the overlap term, at least 0.
         from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
@@ -127,7 +131,7 @@ class OverlapCrossentropy(FunctionLoss):
             "overlap": overlap,
             "weight": weight,
             "smooth": smooth,
-            "class_weights": class_weights,
+            "class_weights": plain_weights(class_weights),
             "from_logits": from_logits,
         }
         super().__init__(overlap_crossentropy, parameters, name=name, **kwargs)

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky
+from dermaseg.losses.base import EPSILON, FunctionLoss, check_pair, check_tversky, plain_weights
 from dermaseg.reduction import pixel_sum
 
 __all__ = [
@@ -54,7 +54,7 @@ def tversky_loss(
         alpha: Weight of false positives, at least 0.
         beta: Weight of false negatives, at least 0; above alpha it favours finding the whole lesion.
         smooth: s of the module's formula, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
-        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
+        class_weights: One weight per channel, at least 0, for the mean over channels; None weighs them alike.
         from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
@@ -90,7 +90,7 @@ def dice_loss(
         y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
         y_pred: Predictions of the same shape, probabilities 0 to 1, or logits.
         smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
-        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
+        class_weights: One weight per channel, at least 0, for the mean over channels; None weighs them alike.
         from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
@@ -127,7 +127,7 @@ def jaccard_loss(
         y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
         y_pred: Predictions of the same shape, probabilities 0 to 1, or logits.
         smooth: s, in pixels, above 0; it makes an empty mask that is predicted empty cost 0.
-        class_weights: One weight a channel, at least 0, for the mean over channels; None weighs them alike.
+        class_weights: One weight per channel, at least 0, for the mean over channels; None weighs them alike.
         from_logits: Whether `y_pred` are logits (sigmoid for one channel, else softmax).
 
     Returns:
@@ -260,7 +260,7 @@ class Tversky(FunctionLoss):
             "alpha": alpha,
             "beta": beta,
             "smooth": smooth,
-            "class_weights": class_weights,
+            "class_weights": plain_weights(class_weights),
             "from_logits": from_logits,
         }
         super().__init__(tversky_loss, parameters, name=name, **kwargs)
@@ -280,7 +280,7 @@ class _FixedTversky(FunctionLoss):
         **kwargs: Any,
     ) -> None:
         check_tversky(1.0, 1.0, smooth, class_weights)
-        parameters = {"smooth": smooth, "class_weights": class_weights, "from_logits": from_logits}
+        parameters = {"smooth": smooth, "class_weights": plain_weights(class_weights), "from_logits": from_logits}
         super().__init__(self.twin, parameters, name=name or type(self).__name__.lower(), **kwargs)
 
 
@@ -356,7 +356,7 @@ class FocalTversky(FunctionLoss):
             "beta": beta,
             "gamma": gamma,
             "smooth": smooth,
-            "class_weights": class_weights,
+            "class_weights": plain_weights(class_weights),
             "from_logits": from_logits,
         }
         super().__init__(focal_tversky_loss, parameters, name=name, **kwargs)

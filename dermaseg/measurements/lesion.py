@@ -31,11 +31,12 @@ class LesionMeasurements:
         diameter_mm: The same in millimetres; NaN without a scale.
         asymmetry: Mean of the next two, 0 to 1.
         asymmetry_major: Share of the lesion that misses its mirror image on the long principal axis, 0 to 1; NaN below
-            `MIN_SHAPE_AREA_PX`, as are the other measures of shape.
+            `MIN_SHAPE_AREA_PX`, as are the next three.
         asymmetry_minor: The same on the short principal axis, 0 to 1.
         compactness: P^2 / (4 pi A), 1 for a disc, larger for a ragged or stretched outline (0.95 and more in pixels).
         solidity: Area over the area of the convex hull, above 0 to 1.
-        fractal_dimension: Of the outline, by box counting; about 1 for a smooth one, below 2.
+        fractal_dimension: Fractal dimension of the outline, by box counting; about 1 for a smooth one, below 2; NaN where its
+            bounding box is below 32 px.
         colours: Names of the colours of dermoscopy that cover at least `COLOUR_SHARE` of the lesion.
         colour_shares: Share of the lesion that is nearest to each colour, 0 to 1, in sum 1; NaN for an empty mask.
         colour_spread: Root mean square distance from the lesion's mean colour, in units of CIE Lab, 0 or more.

@@ -54,7 +54,7 @@ def bootstrap_interval(
         groups: `(samples,)`, the group (lesion) of each value; None takes each value for itself.
         level: Wanted coverage, between 0 and 1.
         resamples: Bootstrap resamples, at least 1.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Returns:
         The mean over the values, and the interval of the resampled means.
@@ -97,7 +97,7 @@ def bootstrap_statistic(
             an AUC without a positive. Or, where `weighted`, from how often each sample was drawn in each of some resamples,
             `(resamples, samples)`, to a number for each of them.
         samples: How many positions there are.
-        weighted: What `statistic` takes. One that can be written as products and sums over samples is many times faster so.
+        weighted: What `statistic` takes. One that can be written as products and sums over samples is then many times faster.
         groups: As for `bootstrap_interval`.
         level: As for `bootstrap_interval`.
         resamples: As for `bootstrap_interval`.
@@ -176,15 +176,16 @@ def _groups(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, 
         raise ValueError("values must be finite: leave out those that are not known, and say how many.")
     if groups is None:
         return np.arange(len(values)), len(values)
-    groups = np.asarray(groups)
-    if groups.shape != values.shape:
-        raise ValueError(f"groups must have the shape of values, got {groups.shape} and {values.shape}.")
-    missing = sum(group is None or group != group for group in groups.tolist())  # NaN alone differs from itself
+    names = np.asarray(groups)
+    if names.shape != values.shape:
+        raise ValueError(f"groups must have the shape of values, got {names.shape} and {values.shape}.")
+    # Of the groups as they came: beside text in a list, NumPy makes text of a NaN. NaN alone differs from itself.
+    missing = sum(group is None or group != group for group in groups)
     if missing:
         raise ValueError(
-            f"groups lacks {missing} of {len(groups)} values: give each photograph of an unknown lesion a group of its own."
+            f"groups lacks {missing} of {len(names)} values: give each photograph of an unknown lesion a group of its own."
         )
-    names, index = np.unique(groups, return_inverse=True)
+    names, index = np.unique(names, return_inverse=True)
     return index, len(names)
 
 

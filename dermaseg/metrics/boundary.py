@@ -67,7 +67,7 @@ def boundary_distances(
         spacing: Height and width of a pixel, in the unit of the result.
 
     Returns:
-        Both sets of distances, each at least 0, one a pixel of an outline; empty where one mask is.
+        Both sets of distances, each at least 0, one per pixel of an outline; empty where one mask is.
 
     Raises:
         ValueError: If the masks are not two-dimensional, hold anything but 0 and 1, or differ in shape.
@@ -107,7 +107,7 @@ def hausdorff95(mask_true: np.ndarray, mask_pred: np.ndarray, *, spacing: tuple[
     Examples:
         >>> true, pred = np.zeros((2, 100, 100), bool)
         >>> true[20:80, 20:80], pred[22:82, 20:80] = True, True
-        >>> hausdorff95(true, pred), hausdorff95(true, pred, spacing=(0.5, 0.5))  # pixels; at 0.5 mm a pixel, millimetres
+        >>> hausdorff95(true, pred), hausdorff95(true, pred, spacing=(0.5, 0.5))  # pixels; at 0.5 mm per pixel, millimetres
         (2.0, 1.0)
 
     References:
@@ -150,7 +150,7 @@ def boundary_jaccard(mask_true: np.ndarray, mask_pred: np.ndarray, *, width: flo
     Args:
         mask_true: `(height, width)`, 0 or 1.
         mask_pred: The same shape.
-        width: Of the bands, as a share of the picture's diagonal; at least one pixel.
+        width: Width of the bands, as a share of the picture's diagonal; at least one pixel.
 
     Returns:
         0 to 1; 1 where both masks are empty, 0 where one is.

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dermaseg.metrics.ratios import ratio_or_nan
+
 __all__ = [
     "Reliability",
     "apply_temperature",
@@ -54,20 +56,17 @@ class Reliability:
     @property
     def probability(self) -> np.ndarray:
         """Mean probability in each bin, NaN where it is empty: the x of a reliability diagram."""
-        return self._mean(self.probability_sum)
+        return ratio_or_nan(self.probability_sum, self.count)
 
     @property
     def frequency(self) -> np.ndarray:
         """Share that came true in each bin, NaN where it is empty: the y of a reliability diagram."""
-        return self._mean(self.outcome_sum)
+        return ratio_or_nan(self.outcome_sum, self.count)
 
     @property
     def calibration_error(self) -> float:
         """Mean over outcomes of |frequency - probability| of their bin, 0 to 1."""
         return float(np.abs(self.outcome_sum - self.probability_sum).sum() / self.count.sum())
-
-    def _mean(self, total: np.ndarray) -> np.ndarray:
-        return np.divide(total, self.count, out=np.full(len(total), np.nan), where=self.count > 0)
 
 
 def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliability:
@@ -90,15 +89,15 @@ def reliability(outcomes: Any, probabilities: Any, *, bins: int = 15) -> Reliabi
         >>> counted.count.tolist(), counted.probability.round(2).tolist(), counted.frequency.tolist()
         ([2, 2], [0.3, 0.9], [0.5, 1.0])
     """
-    outcomes, probabilities = np.asarray(outcomes).ravel(), np.asarray(probabilities)
-    if outcomes.size != probabilities.size or not outcomes.size:
+    outcomes, probabilities = np.asarray(outcomes), np.asarray(probabilities)
+    if outcomes.shape != probabilities.shape or not outcomes.size:
         raise ValueError(
-            f"outcomes and probabilities must agree and not be empty, got {outcomes.size} and {probabilities.size} values."
+            f"outcomes and probabilities must agree in shape and not be empty, got {outcomes.shape} and {probabilities.shape}."
         )
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins!r}.")
-    probabilities = _check_probabilities(probabilities).ravel().astype("float64")
-    _check_outcomes(outcomes)
+    probabilities = check_probabilities(probabilities).ravel().astype("float64")
+    outcomes = _check_outcomes(outcomes.ravel())
     index = bin_of(probabilities, bins)
     return Reliability(
         np.bincount(index, minlength=bins),
@@ -117,17 +116,17 @@ def expected_calibration_error(
 ) -> float:
     """Return the mean gap between what a model says and what comes true, over bins of equal width.
 
-    ECE = sum_b n_b / n |frequency_b - probability_b|. It is a biased estimate: with few samples a bin, chance alone makes it
+    ECE = sum_b n_b / n |frequency_b - probability_b|. It is a biased estimate: with few samples per bin, chance alone makes it
     positive, so compare models on the same samples and bins only.
 
     Args:
-        labels: Integers `(samples,)`; or, for one probability an event (a sigmoid unit, the pixels of masks), 0 or 1 in the
+        labels: Integers `(samples,)`; or, for one probability per event (a sigmoid unit, the pixels of masks), 0 or 1 in the
             shape of `probabilities`.
         probabilities: `(samples, classes)`, or of any shape that the labels have.
         bins: Number of bins, at least 1.
         kind: `"top_label"`: the probability of the predicted class, against whether it is right. `"per_class"`: the mean
             over classes of each class's own error, which also sees the probabilities of classes that were not predicted.
-            Without effect for one probability an event.
+            Without effect for one probability per event.
 
     Returns:
         0 (calibrated) to 1.
@@ -165,7 +164,7 @@ def brier_score(labels: Any, probabilities: Any) -> float:
         probabilities: As for `expected_calibration_error`.
 
     Returns:
-        For one probability an event the mean of (p - y)^2, 0 to 1; for classes its sum over them, 0 to 2.
+        For one probability per event the mean of (p - y)^2, 0 to 1; for classes its sum over them, 0 to 2.
 
     Raises:
         ValueError: If the shapes do not fit or are empty, a label is no class, or a probability is outside 0 to 1.
@@ -182,9 +181,9 @@ def brier_score(labels: Any, probabilities: Any) -> float:
         _refuse_one_hot(labels, probabilities)
         if not labels.size:
             raise ValueError("labels and probabilities are empty: there is nothing to score.")
-        return float(np.mean((_check_probabilities(probabilities) - _check_outcomes(labels)) ** 2))
+        return float(np.mean((check_probabilities(probabilities) - _check_outcomes(labels)) ** 2))
     outcomes = _one_hot(labels, probabilities)
-    return float(np.mean(np.sum((_check_probabilities(probabilities) - outcomes) ** 2, axis=1)))
+    return float(np.mean(np.sum((check_probabilities(probabilities) - outcomes) ** 2, axis=1)))
 
 
 def fit_temperature(labels: Any, probabilities: Any) -> float:
@@ -212,7 +211,7 @@ def fit_temperature(labels: Any, probabilities: Any) -> float:
     """
     labels, logits = np.asarray(labels), _log_probabilities(probabilities)
     if labels.shape != logits.shape[:1]:
-        raise ValueError(f"labels must be (samples,), one a row of probabilities, got {labels.shape} for {len(logits)}.")
+        raise ValueError(f"labels must be (samples,), one per row of probabilities, got {labels.shape} for {len(logits)}.")
     chosen = _one_hot(labels, logits)
     from scipy import optimize, special  # a prediction, which fits nothing, starts without
 
@@ -225,7 +224,7 @@ def fit_temperature(labels: Any, probabilities: Any) -> float:
 
 
 def apply_temperature(probabilities: Any, temperature: float) -> np.ndarray:
-    """Return softmax(log p / T), or sigmoid(logit p / T) for one probability an event.
+    """Return softmax(log p / T), or sigmoid(logit p / T) for one probability per event.
 
     Args:
         probabilities: `(samples, classes)`, or `(samples,)` for one sigmoid unit.
@@ -249,7 +248,8 @@ def apply_temperature(probabilities: Any, temperature: float) -> np.ndarray:
     return tempered if np.ndim(probabilities) == 2 else tempered[:, 1]
 
 
-def _check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return probabilities as they are, or raise `ValueError` where one is not between 0 and 1."""
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise ValueError(
             f"probabilities must lie between 0 and 1, got {probabilities.min():g} to {probabilities.max():g}: "
@@ -293,7 +293,7 @@ def _refuse_one_column(probabilities: np.ndarray) -> None:
 
 def _log_probabilities(probabilities: Any) -> np.ndarray:
     """Return log p, `(samples, classes)`; a sigmoid unit becomes two classes."""
-    probabilities = _check_probabilities(np.asarray(probabilities, dtype="float64"))
+    probabilities = check_probabilities(np.asarray(probabilities, dtype="float64"))
     if probabilities.ndim == 1:
         probabilities = np.stack([1.0 - probabilities, probabilities], axis=1)
     elif probabilities.ndim != 2:

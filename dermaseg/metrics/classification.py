@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from dermaseg.metrics.ratios import ratio_or_nan, share_of
+
 __all__ = [
     "balanced_accuracy",
     "choose_threshold",
@@ -31,7 +33,7 @@ def classification_scores(labels: Any, probabilities: Any) -> dict[str, float]:
 
     Args:
         labels: Integers `(samples,)`.
-        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+        probabilities: `(samples, classes)`; the predicted class has the largest probability.
 
     Returns:
         `accuracy`; `majority_share`, the accuracy of always naming the labels' commonest class, to read accuracy beside;
@@ -60,13 +62,13 @@ def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) ->
     Args:
         labels: As for `classification_scores`.
         probabilities: As for `classification_scores`.
-        class_names: One name a class.
+        class_names: One name per class.
 
     Returns:
         For each class `count` (its samples), `sensitivity`, `specificity` and `auc`; NaN where the labels do not define one.
 
     Raises:
-        ValueError: As for `classification_scores`, or if there is not one name a class.
+        ValueError: As for `classification_scores`, or if there is not one name per class.
 
     Examples:
         >>> probabilities = [[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.6, 0.4]]
@@ -79,7 +81,7 @@ def class_scores(labels: Any, probabilities: Any, class_names: Sequence[str]) ->
     confusion = confusion_matrix(labels, probabilities)
     found, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     others = len(labels) - true
-    sensitivity, specificity = _ratios(found, true), _ratios(others - predicted + found, others)
+    sensitivity, specificity = ratio_or_nan(found, true), ratio_or_nan(others - predicted + found, others)
     figures = zip(true.tolist(), sensitivity.tolist(), specificity.tolist(), _aucs(labels, probabilities), strict=True)
     return {
         name: {"count": count, "sensitivity": hit, "specificity": spared, "auc": float(auc)}
@@ -92,7 +94,7 @@ def confusion_matrix(labels: Any, probabilities: Any) -> np.ndarray:
 
     Args:
         labels: Integers `(samples,)`, 0 to classes - 1.
-        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+        probabilities: `(samples, classes)`; the predicted class has the largest probability.
 
     Returns:
         Integers `(classes, classes)`; they sum to the number of samples.
@@ -115,7 +117,7 @@ def balanced_accuracy(labels: Any, probabilities: Any) -> float:
 
     Args:
         labels: Integers `(samples,)`, 0 to classes - 1.
-        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+        probabilities: `(samples, classes)`; the predicted class has the largest probability.
 
     Returns:
         0 to 1; always naming the same of the k classes that the labels hold scores 1 / k.
@@ -128,7 +130,7 @@ def balanced_accuracy(labels: Any, probabilities: Any) -> float:
         0.833
     """
     confusion = confusion_matrix(labels, probabilities)
-    return float(np.nanmean(_ratios(confusion.diagonal(), confusion.sum(axis=1))))
+    return float(np.nanmean(ratio_or_nan(confusion.diagonal(), confusion.sum(axis=1))))
 
 
 def macro_auc(labels: Any, probabilities: Any) -> float:
@@ -139,7 +141,7 @@ def macro_auc(labels: Any, probabilities: Any) -> float:
 
     Args:
         labels: Integers `(samples,)`, 0 to classes - 1.
-        probabilities: `(samples, classes)`; the prediction is the class with the largest.
+        probabilities: `(samples, classes)`.
 
     Returns:
         0 to 1, 0.5 for chance; a class that the labels lack is left out. NaN where the labels hold one class only.
@@ -299,16 +301,11 @@ def _rank(name: str, share: float, count: int) -> int:
     """Return the position of the last of the `count` sorted samples that a share needs."""
     if not 0 < share <= 1:
         raise ValueError(f"{name} must be above 0 and at most 1, got {share!r}.")
-    # 0.55 * 100 is 55.00000000000001 in floating point.
-    return max(0, math.ceil(share * count - 1e-9) - 1)
-
-
-def _ratios(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return max(0, int(share_of(count, share)) - 1)
 
 
 def _aucs(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     ranks = stats.rankdata(probabilities, axis=0)
     own = labels[:, None] == np.arange(probabilities.shape[1])
     count = own.sum(axis=0)
-    return _ratios((ranks * own).sum(axis=0) - count * (count + 1) / 2, count * (len(labels) - count))
+    return ratio_or_nan((ranks * own).sum(axis=0) - count * (count + 1) / 2, count * (len(labels) - count))

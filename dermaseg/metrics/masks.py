@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from dermaseg.metrics.boundary import boundary_distances, boundary_jaccard, check_masks
+from dermaseg.metrics.ratios import ratio_or_one
 
 __all__ = ["jaccard_index", "segmentation_scores"]
 
 
 def jaccard_index(mask_true: np.ndarray, mask_pred: np.ndarray) -> float:
-    """Return the Jaccard index (IoU) of one mask alone, a hundred times sooner than all of `segmentation_scores`.
+    """Return the Jaccard index (IoU) of one mask alone, about a hundred times faster than all of `segmentation_scores`.
 
     Args:
         mask_true: `(height, width)`, 0 or 1.
@@ -27,7 +28,7 @@ def jaccard_index(mask_true: np.ndarray, mask_pred: np.ndarray) -> float:
         True
     """
     true, pred = check_masks(mask_true, mask_pred)
-    return _ratio(np.count_nonzero(true & pred), np.count_nonzero(true | pred))
+    return ratio_or_one(np.count_nonzero(true & pred), np.count_nonzero(true | pred))
 
 
 def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff: float = 0.65) -> dict[str, float]:
@@ -61,19 +62,15 @@ def segmentation_scores(mask_true: np.ndarray, mask_pred: np.ndarray, *, cutoff:
     distances = boundary_distances(true, pred)
     both, either = np.count_nonzero(true & pred), np.count_nonzero(true | pred)
     lesion, predicted, pixels = np.count_nonzero(true), np.count_nonzero(pred), true.size
-    jaccard = _ratio(both, either)
+    jaccard = ratio_or_one(both, either)
     return {
         "jaccard": jaccard,
         "thresholded_jaccard": jaccard if jaccard >= cutoff else 0.0,
-        "dice": _ratio(2 * both, lesion + predicted),
-        "sensitivity": _ratio(both, lesion),
-        "specificity": _ratio(pixels - either, pixels - lesion),
-        "accuracy": _ratio(pixels - either + both, pixels),
+        "dice": ratio_or_one(2 * both, lesion + predicted),
+        "sensitivity": ratio_or_one(both, lesion),
+        "specificity": ratio_or_one(pixels - either, pixels - lesion),
+        "accuracy": ratio_or_one(pixels - either + both, pixels),
         "boundary_jaccard": boundary_jaccard(true, pred),
         "hausdorff95_px": distances.hausdorff95,
         "boundary_distance_px": distances.average,
     }
-
-
-def _ratio(part: np.integer | int, whole: np.integer | int) -> float:
-    return float(part / whole) if whole else 1.0

@@ -12,6 +12,7 @@ import numpy as np
 
 from dermaseg.metrics.calibration import bin_of
 from dermaseg.metrics.classification import check_predictions
+from dermaseg.metrics.ratios import ratio_or_nan, share_of
 
 __all__ = ["Weighted", "alarm_figures", "class_figures"]
 
@@ -28,7 +29,8 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, We
 
     Returns:
         `majority_share`, `balanced_accuracy`, `macro_auc`, `calibration_error`. In a resample, the share is of the class that
-        is the commonest of all the samples, and the error adds up the bins' gaps with the signs that they have over all.
+        is the commonest of all the samples, and the error adds up the bins' gaps with the signs that they have over all; a
+        sum below 0 counts as 0.
 
     Raises:
         ValueError: As for `balanced_accuracy`: a network that has diverged has no figures.
@@ -47,14 +49,14 @@ def class_figures(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, We
         return weights @ commonest / weights.sum(axis=1)
 
     def balanced_accuracy(weights: np.ndarray) -> np.ndarray:
-        return _ratio(weights @ (own * right[:, None]), weights @ own)[:, present].mean(axis=1)
+        return ratio_or_nan(weights @ (own * right[:, None]), weights @ own)[:, present].mean(axis=1)
 
     def macro_auc(weights: np.ndarray) -> np.ndarray:
         areas = [_auc(weights, own[:, index], probabilities[:, index]) for index in apart]
         return np.mean(areas, axis=0) if areas else np.full(len(weights), np.nan)
 
     def calibration_error(weights: np.ndarray) -> np.ndarray:
-        return weights @ signed / weights.sum(axis=1)
+        return np.maximum(weights @ signed / weights.sum(axis=1), 0)
 
     return {
         "majority_share": majority_share,
@@ -94,7 +96,7 @@ def _auc(weights: np.ndarray, own: np.ndarray, scores: np.ndarray) -> np.ndarray
     ones = np.add.reduceat(sorted_weights * own[order], starts, axis=1)
     others = np.add.reduceat(sorted_weights * (1 - own[order]), starts, axis=1)
     won = (ones * (np.cumsum(others, axis=1) - others / 2)).sum(axis=1)
-    return _ratio(won, ones.sum(axis=1) * others.sum(axis=1))
+    return ratio_or_nan(won, ones.sum(axis=1) * others.sum(axis=1))
 
 
 def _share_beyond(weights: np.ndarray, scores: np.ndarray, kept: np.ndarray, rate: float) -> np.ndarray:
@@ -104,11 +106,7 @@ def _share_beyond(weights: np.ndarray, scores: np.ndarray, kept: np.ndarray, rat
     total, others = weights[:, kept].sum(axis=1), weights[:, ~kept]
     if not sorted_scores.size:
         return np.full(len(weights), np.nan)
-    needed = np.maximum(np.ceil(rate * total - 1e-9), 1)  # 0.55 * 100 is 55.00000000000001 in floating point
+    needed = np.maximum(share_of(total, rate), 1)
     last = np.minimum((counts < needed[:, None]).sum(axis=1), len(sorted_scores) - 1)
     found = (others * (scores[~kept] > sorted_scores[last][:, None])).sum(axis=1)
-    return np.where(total > 0, _ratio(found, others.sum(axis=1)), np.nan)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return np.where(total > 0, ratio_or_nan(found, others.sum(axis=1)), np.nan)

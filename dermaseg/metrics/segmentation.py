@@ -30,6 +30,7 @@ class _PixelRatio(keras.metrics.Metric):
         average: `"per_image"` or `"dataset"`.
         threshold: Probability above which a pixel is lesion, between 0 and 1.
         empty_score: What nothing over nothing scores, as an empty mask predicted empty.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
     """
@@ -39,6 +40,7 @@ class _PixelRatio(keras.metrics.Metric):
         average: Average = "per_image",
         threshold: float = 0.5,
         empty_score: float = 1.0,
+        from_logits: bool = False,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -50,6 +52,7 @@ class _PixelRatio(keras.metrics.Metric):
         self.average = average
         self.threshold = threshold
         self.empty_score = empty_score
+        self.from_logits = from_logits
         self.part = self.add_weight(name="part", initializer="zeros")
         self.whole = self.add_weight(name="whole", initializer="zeros")
 
@@ -66,11 +69,14 @@ class _PixelRatio(keras.metrics.Metric):
 
         Args:
             y_true: Masks, `(batch, height, width, channels)`, 0 to 1.
-            y_pred: Probabilities of the same shape.
+            y_pred: Probabilities of the same shape, or logits.
             sample_weight: `(batch,)` or None.
         """
         true = ops.cast(ops.cast(y_true, "float32") > 0.5, "float32")
-        pred = ops.cast(ops.cast(y_pred, "float32") > self.threshold, "float32")
+        pred = ops.cast(y_pred, "float32")
+        if self.from_logits:
+            pred = ops.sigmoid(pred) if pred.shape[-1] == 1 else ops.softmax(pred, axis=-1)
+        pred = ops.cast(pred > self.threshold, "float32")
         _check_shapes(self.name, tuple(true.shape), tuple(pred.shape))
         part, whole = self.count(true, pred)
         if self.average == "per_image":
@@ -82,7 +88,7 @@ class _PixelRatio(keras.metrics.Metric):
             weight = ops.cast(sample_weight, "float32")
             if math.prod(weight.shape[1:]) != 1:
                 raise ValueError(
-                    f"{self.name}: sample_weight must be one weight a picture, (batch,), got {tuple(weight.shape)}."
+                    f"{self.name}: sample_weight must be one weight per picture, (batch,), got {tuple(weight.shape)}."
                 )
             weight = ops.reshape(weight, (-1,))
             part, whole = part * weight, whole * weight
@@ -102,6 +108,7 @@ class _PixelRatio(keras.metrics.Metric):
             "average": self.average,
             "threshold": self.threshold,
             "empty_score": self.empty_score,
+            "from_logits": self.from_logits,
         }
 
 
@@ -120,6 +127,7 @@ class JaccardIndex(_PixelRatio):
         average: `"per_image"` or `"dataset"`.
         threshold: Probability above which a pixel is lesion, between 0 and 1.
         empty_score: What an empty mask predicted empty scores.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
@@ -141,9 +149,10 @@ class ThresholdedJaccard(JaccardIndex):
     """Jaccard index of each picture, 0 where it is below a cutoff: a mask that an expert would redraw has no worth.
 
     Args:
-        cutoff: Of the index, 0 to 1.
+        cutoff: Cutoff of the index, 0 to 1.
         threshold: Probability above which a pixel is lesion.
         empty_score: What an empty mask predicted empty scores.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
@@ -156,10 +165,11 @@ class ThresholdedJaccard(JaccardIndex):
         cutoff: float = 0.65,
         threshold: float = 0.5,
         empty_score: float = 1.0,
+        from_logits: bool = False,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__("per_image", threshold, empty_score, name=name, dtype=dtype)
+        super().__init__("per_image", threshold, empty_score, from_logits, name=name, dtype=dtype)
         if not 0 <= cutoff <= 1:
             raise ValueError(f"cutoff must lie between 0 and 1, got {cutoff!r}.")
         self.cutoff = cutoff
@@ -184,6 +194,7 @@ class DiceScore(_PixelRatio):
         average: `"per_image"` or `"dataset"`.
         threshold: Probability above which a pixel is lesion, between 0 and 1.
         empty_score: What an empty mask predicted empty scores.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
@@ -204,6 +215,7 @@ class PixelSensitivity(_PixelRatio):
         average: `"per_image"` or `"dataset"`.
         threshold: Probability above which a pixel is lesion, between 0 and 1.
         empty_score: What any empty mask scores: there is nothing to find.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 
@@ -224,6 +236,7 @@ class PixelSpecificity(_PixelRatio):
         average: `"per_image"` or `"dataset"`.
         threshold: Probability above which a pixel is lesion, between 0 and 1.
         empty_score: What any full mask scores: there is no skin to spare.
+        from_logits: Whether predictions are logits (sigmoid for one channel, else softmax).
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`.
 

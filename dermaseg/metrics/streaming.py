@@ -49,7 +49,7 @@ class BalancedAccuracy(keras.metrics.Metric):
         columns = y_pred.shape[-1]
         if len(y_pred.shape) != 2 or columns not in ({1, 2} if self.num_classes == 2 else {self.num_classes}):
             raise ValueError(
-                f"{self.name}: y_pred must be (batch, {self.num_classes}), one column a class, got {tuple(y_pred.shape)}."
+                f"{self.name}: y_pred must be (batch, {self.num_classes}), one column per class, got {tuple(y_pred.shape)}."
             )
         if len(y_true.shape) == 2 and y_true.shape[-1] == self.num_classes:
             y_true = ops.argmax(y_true, axis=-1)

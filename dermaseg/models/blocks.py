@@ -6,6 +6,7 @@ hand their weights to each other by name.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def activation_name(classifier_activation: str | None, num_classes: int) -> str:
     Raises:
         ValueError: If `num_classes` is not a positive integer.
     """
-    if not isinstance(num_classes, int) or num_classes < 1:
+    if not _is_positive_integer(num_classes):
         raise ValueError(f"num_classes must be a positive integer, got {num_classes!r}.")
     if classifier_activation == "auto":
         return "sigmoid" if num_classes == 1 else "softmax"
@@ -52,9 +53,17 @@ def check_filters(filters: Sequence[int]) -> tuple[int, ...]:
         ValueError: If there are fewer than two stages, or one is not a positive integer.
     """
     counts = tuple(filters)
-    if len(counts) < 2 or any(not isinstance(count, int) or count < 1 for count in counts):
-        raise ValueError(f"filters must hold two or more positive integers, one a stage, got {filters!r}.")
-    return counts
+    if len(counts) < 2 or not all(_is_positive_integer(count) for count in counts):
+        raise ValueError(f"filters must hold two or more positive integers, one per stage, got {filters!r}.")
+    return tuple(operator.index(count) for count in counts)
+
+
+def _is_positive_integer(value: Any) -> bool:
+    """Tell it of Python's integers and NumPy's."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) > 0
+    except TypeError:
+        return False
 
 
 def convolution(
@@ -91,16 +100,16 @@ def residual_block(x: Any, filters: int, *, stride: int = 1, name: str) -> Any:
 
 
 def encode(images: Any, filters: Sequence[int], *, stem_stride: int = 2, blocks: Sequence[int] | None = None) -> list[Any]:
-    """Turn raw pixels into one feature map a stage, finest first: strides `stem_stride`, `2 stem_stride`, ...
+    """Turn raw pixels into one feature map per stage, finest first: strides `stem_stride`, `2 stem_stride`, ...
 
     An odd map is mirrored by one row or column before it is halved. Padding the picture to the total stride instead, as is
     usual, makes 128 by 192 pixels of 111 by 148: half as much work again.
 
     Args:
         images: `(batch, height, width, 3)`, values 0 to 255, any height and width.
-        filters: Channels a stage.
+        filters: Channels per stage.
         stem_stride: 1 keeps the first stage at full resolution; 2 halves it in the first convolution.
-        blocks: Residual blocks a stage, by default one each.
+        blocks: Residual blocks per stage, by default one each.
     """
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(images)
     if stem_stride > 1:

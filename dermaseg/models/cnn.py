@@ -42,16 +42,17 @@ def build_cnn(
         input_shape: Height and width may be None for `"residual"`, which takes any size; `"plain"`
             needs both, for its dense layer reads every spatial position.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
-        filters: Channels a stage; each stage after the first halves the map. None takes
+        filters: Channels per stage; each stage after the first halves the map. None takes
             (16, 32, 64, 128, 256), or (32, 64, 128) for `"plain"`.
-        blocks: Residual blocks a stage; None takes one each, and with `filters=None` (1, 1, 1, 2, 2): depth costs least where
+        blocks: Residual blocks per stage; None takes one each, and with `filters=None` (1, 1, 1, 2, 2): depth costs least where
             the map is small. Not used by `"plain"`.
         stem_stride: 1 or 2, the stride of the first convolution. Not used by `"plain"`.
         variant: `"residual"` or `"plain"`.
         dropout: Rate, 0 to 1, before the last dense layer.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
-            number of classes keeps its own, one of as many takes the preset's, whichever they are.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head with
+            another number of classes keeps its random weights; one with the same number takes the preset's, even if the classes
+            differ.
         name: Name of the model.
 
     Returns:
@@ -91,7 +92,7 @@ def _residual(images: Any, filters: Sequence[int], blocks: Sequence[int] | None,
     if stem_stride not in (1, 2):
         raise ValueError(f"stem_stride must be 1 or 2, got {stem_stride!r}.")
     if blocks is not None and (len(blocks) != len(widths) or min(blocks) < 1):
-        raise ValueError(f"blocks must hold {len(widths)} positive integers, one a stage, got {blocks!r}.")
+        raise ValueError(f"blocks must hold {len(widths)} positive integers, one per stage, got {blocks!r}.")
     features = encode(images, widths, stem_stride=stem_stride, blocks=blocks)
     # float32: bfloat16 has three digits, too few for a sum over every place.
     return layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features[-1])

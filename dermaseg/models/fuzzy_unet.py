@@ -66,8 +66,9 @@ def build_fuzzy_unet(
         deep_supervision: As for `build_unet`.
         dropout: As for `build_unet`.
         classifier_activation: As for `build_unet`.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
-            number of classes keeps its own, one of as many takes the preset's, whichever they are.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head with
+            another number of classes keeps its random weights; one with the same number takes the preset's, even if the classes
+            differ.
         name: Name of the model.
 
     Returns:

@@ -132,9 +132,10 @@ def build_hybrid(
         learned_weights: True returns an `UncertaintyWeightedModel`, which learns how much each loss counts; False a plain
             model, whose `compile` takes fixed `loss_weights`.
         dropout: Rate, 0 to 1, before the classifier's dense layer.
-        classifier_activation: Of the diagnosis: `"auto"`, the name of an activation, or None for logits.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
-            number of classes keeps its own, one of as many takes the preset's, whichever they are.
+        classifier_activation: Activation of the diagnosis: `"auto"`, the name of an activation, or None for logits.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head with
+            another number of classes keeps its random weights; one with the same number takes the preset's, even if the classes
+            differ.
         name: Name of the model.
 
     Returns:

@@ -45,7 +45,8 @@ def build_inception_resnet(
     Args:
         input_shape: Height and width may be None, and are at least 75 pixels; the weights were trained at 299.
         num_classes: 1 for a yes or no (sigmoid), more for exclusive classes (softmax).
-        weights: Of the base: `"imagenet"` (Keras downloads 219 MB once), the path of a weights file, or None for random ones.
+        weights: Weights of the base: `"imagenet"` (Keras downloads 219 MB once), the path of a weights file, or None for
+            random ones.
         trainable: The part that learns, as for `set_trainable`.
         dropout: Rate, 0 to 1, before the last dense layer.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
@@ -125,14 +126,14 @@ def cache_features(
 ) -> np.ndarray:
     """Compute the base's pooled features of every image once, and keep them in a file.
 
-    The file's name is a hash of the pixels and of the base's weights: other images or other weights get a file of their
-    own, and features that are out of date are never read.
+    The file's name is a hash of the pixels, the base's weights, the precision that its layers compute in and the backend:
+    whatever changes the features has a file of its own, and features that are out of date are never read.
 
     Args:
         model: As built by `build_inception_resnet`.
         images: `(images, height, width, 3)`, values 0 to 255; an array or a memory map.
         folder: Where the file is, or will be; created if need be.
-        batch_size: Images a step; it does not change the features.
+        batch_size: Images per step; it does not change the features.
         progress: Called with (done, all) while features are computed.
 
     Returns:
@@ -143,14 +144,18 @@ def cache_features(
         OSError: If the file can't be written.
     """
     extractor, _ = split_head(model)
-    path = Path(folder) / f"features_{_fingerprint(images, extractor.get_weights())}.npy"
+    path = Path(folder) / f"features_{_fingerprint(images, extractor)}.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         # Written beside and moved: an interrupt leaves no half file that is taken for whole.
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.save(file, _extract(extractor, images, batch_size, progress))
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                np.save(file, _extract(extractor, images, batch_size, progress))
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     return np.load(path, mmap_mode="r")
 
 
@@ -178,17 +183,17 @@ def fine_tune(
         model: As built by `build_inception_resnet`; trained in place.
         train: `(images, labels)` as arrays, or a dataset that `fit` takes.
         validation: The same, or None.
-        loss: For `compile`.
-        metrics: For `compile`.
+        loss: Loss for `compile`.
+        metrics: Metrics for `compile`.
         part: What learns in the second phase, as for `set_trainable`.
         head_epochs: Passes of the first phase.
         epochs: Passes of the second phase; 0 leaves it out.
-        head_learning_rate: Of Adam in the first phase.
-        learning_rate: Of Adam in the second phase.
-        batch_size: Images a step, where arrays are given.
+        head_learning_rate: Adam's learning rate in the first phase.
+        learning_rate: Adam's learning rate in the second phase.
+        batch_size: Images per step, where arrays are given.
         cache: A folder for `cache_features`: the first phase then computes the base once instead of at each pass. Needs
             arrays, for augmented images have other features at each pass.
-        callbacks: For `fit`, in the second phase; in the first where nothing is cached, too.
+        callbacks: Callbacks for `fit`: in both phases without `cache`, in the second only with it.
 
     Returns:
         What `fit` recorded in each phase.
@@ -270,9 +275,10 @@ def _with_features(
     return cache_features(model, images, folder, batch_size=batch_size), labels
 
 
-def _fingerprint(images: np.ndarray, weights: Sequence[np.ndarray]) -> str:
-    digest = hashlib.blake2b(f"{images.shape} {images.dtype}".encode(), digest_size=16)
-    for array in (*images, *weights):
+def _fingerprint(images: np.ndarray, extractor: keras.Model) -> str:
+    precision = [layer.compute_dtype for layer in (*extractor.layers, *_base_of(extractor).layers)]
+    digest = hashlib.blake2b(f"{images.shape} {images.dtype} {precision} {keras.backend.backend()}".encode(), digest_size=16)
+    for array in (*images, *extractor.get_weights()):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
@@ -291,7 +297,7 @@ def check_sides(model: keras.Model, height: int, width: int) -> None:
     if has_base(model) and min(height, width) < _MIN_SIDE:
         raise ValueError(
             f"size is too small: it makes photographs of {height} x {width} pixels, "
-            f"and Inception-ResNet-V2 needs {_MIN_SIDE} a side."
+            f"and Inception-ResNet-V2 needs {_MIN_SIDE} per side."
         )
 
 

@@ -40,10 +40,10 @@ def build_unet(
     full-resolution network; `encoder` puts a network of keras.applications in the encoder's place.
 
     Args:
-        input_shape: Height and width may be None: a map of odd size is mirrored by one row or column before it is halved, with
-            an encoder the picture to multiples of 32, and the output is cut back.
+        input_shape: Height and width may be None. Without an encoder, a feature map of odd size is mirrored by one row or
+            column before it is halved; with one, the picture is mirrored up to multiples of 32. The output is cropped back.
         num_classes: Channels of the mask: 1 for lesion against skin (sigmoid), more for exclusive regions (softmax).
-        filters: Channels a stage, finest first; their number is the depth. With an encoder: the decoder's channels, of
+        filters: Channels per stage, finest first; their number is the depth. With an encoder: the decoder's channels, of
             which the coarsest are used where the encoder has fewer stages. None takes (16, 32, 64, 128, 256, 384), or
             (16, 32, 64, 128, 256) with an encoder.
         stem_stride: 1 or 2, the stride of the first convolution. Not used with an encoder.
@@ -53,8 +53,9 @@ def build_unet(
             (Lee et al., 2015): the model then returns a dict of `mask`, `mask_coarse` and `mask_coarsest`.
         dropout: Rate, 0 to 1, of spatial dropout on the coarsest map.
         classifier_activation: `"auto"`, the name of an activation, or None for logits.
-        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head of another
-            number of classes keeps its own, one of as many takes the preset's, whichever they are.
+        weights: None, or the name of a preset, `dermaseg.list_presets()`, whose weights to start from; a head with
+            another number of classes keeps its random weights; one with the same number takes the preset's, even if the classes
+            differ.
         name: Name of the model.
 
     Returns:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dermaseg.pretrained import DEFAULT_PRESET, Preset, find_preset, is_preset
-from dermaseg.runs import read_json
+from dermaseg.pretrained import DEFAULT_PRESET, Preset, find_preset, is_preset, model_file, read_card
 from dermaseg.runtime import OnnxModel
 
 __all__ = ["open_model"]
@@ -25,16 +24,13 @@ def open_model(model: str | Path | None, *, with_keras: bool) -> tuple[Any, dict
     if model is None or is_preset(model):
         preset = find_preset(str(model or DEFAULT_PRESET))
         return _open_preset(preset, with_keras=with_keras), dict(preset.card)
-    path = Path(model)
-    file = path / "model.keras" if path.is_dir() else path
+    file = model_file(model)
     if file.suffix.lower() == ".onnx":
         exported = OnnxModel(file)
         return exported, dict(exported.card)
     from dermaseg.saving import load_model
 
-    card = file.with_suffix(".json")
-    network = load_model(file)
-    return network, read_json(card) if card.is_file() else {}
+    return load_model(file), read_card(file)
 
 
 def _open_preset(preset: Preset, *, with_keras: bool) -> Any:

@@ -43,7 +43,7 @@ class Predictor:
             a model: Keras's, or an `OnnxModel`; None takes the default preset. A run folder and a preset know their training
             size; a file does if a `.json` of the same name stands beside it, or within it; an `OnnxModel` does by its card.
         size: Side in pixels of the square with the area that the model works at; None takes the training size.
-        threshold: Probability above which a pixel is lesion; None takes the model's own, or 0.5.
+        threshold: Probability above which a pixel is lesion.
         tta: Test-time augmentation: `"none"`; `"flips"`, the mean over the photograph and its three mirror images; or
             `"dihedral"`, over these and the same turned by 90 degrees. 4 or 8 times the work. Temperature, thresholds, sets
             and levels of doubt were chosen on single views; a mean is more even than its members, so that sets come out a
@@ -66,7 +66,7 @@ class Predictor:
         model: str | Path | keras.Model | OnnxModel | None = None,
         *,
         size: int | None = None,
-        threshold: float | None = None,
+        threshold: float = 0.5,
         tta: str = "none",
         dropout_samples: int = 0,
         mm_per_px: float | None = None,
@@ -98,7 +98,7 @@ class Predictor:
             height, width = self._fixed
             raise ValueError(f"the model takes {height} by {width} pixels alone, which tta='dihedral' turns: take 'flips'.")
         self.size = int(known_size)
-        self.threshold = float(card.get("threshold", 0.5) if threshold is None else threshold)
+        self.threshold = float(threshold)
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold!r}.")
         self.tta = tta

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from dermaseg.decisions import Decisions
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
+from dermaseg.errors import DataError
 from dermaseg.masks import clean_mask
 from dermaseg.runs import write_atomically
 
 if TYPE_CHECKING:
     from dermaseg.measurements import LesionMeasurements
 
-__all__ = ["Prediction"]
+__all__ = ["Prediction", "refuse_to_replace"]
+
+_NOTE = "Disclaimer"  # in the pictures' metadata, by which they are known again
 
 
 @dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
@@ -170,22 +173,53 @@ class Prediction:
     def save(self, folder: str | Path, name: str) -> dict[str, str]:
         """Write `<name>_mask.png` (0 and 255) and `<name>_overlay.png` (the outline on the photograph), where there is a mask.
 
-        Both say in their metadata that they are no diagnosis.
+        Both say in their metadata that they are no diagnosis. An earlier prediction's are replaced; another picture is not, for
+        true masks bear such names too.
 
         Returns:
             The paths, by `mask` and `overlay`.
+
+        Raises:
+            DataError: If a picture of such a name stands there that is no prediction's.
         """
         if self.probability is None:
             return {}
+        refuse_to_replace(folder, [name])
         note = PngInfo()
-        note.add_text("Disclaimer", NOT_A_DIAGNOSIS)
+        note.add_text(_NOTE, NOT_A_DIAGNOSIS)
         pictures = {"mask": self.mask * 255, "overlay": self.overlay}
         written = {}
-        for kind, pixels in pictures.items():
-            path = Path(folder) / f"{name}_{kind}.png"
+        for path, (kind, pixels) in zip(_paths(folder, name), pictures.items(), strict=True):
             # A photograph's noise hardly repeats itself: looking for runs alone makes files as small as the default level does,
             # in a quarter of its time.
             save = functools.partial(Image.fromarray(pixels).save, compress_level=1, compress_type=zlib.Z_RLE, pnginfo=note)
             write_atomically(path, save)
             written[kind] = str(path)
         return written
+
+
+def refuse_to_replace(folder: str | Path, names: Iterable[str]) -> None:
+    """Refuse to save predictions over pictures that are none, such as true masks.
+
+    Args:
+        folder: As for `Prediction.save`.
+        names: As there.
+
+    Raises:
+        DataError: If there is one.
+    """
+    for path in (path for name in names for path in _paths(folder, name)):
+        if path.exists() and not _is_prediction(path):
+            raise DataError(f"{folder}: holds {path.name}, which predict did not write. Give another folder (--output).")
+
+
+def _paths(folder: str | Path, name: str) -> tuple[Path, Path]:
+    return Path(folder) / f"{name}_mask.png", Path(folder) / f"{name}_overlay.png"
+
+
+def _is_prediction(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            return picture.info.get(_NOTE) == NOT_A_DIAGNOSIS
+    except OSError:
+        return False

@@ -64,19 +64,19 @@ def _need_count(count: int) -> Callable[[Samples], None]:
 def _build_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_unet
 
-    return build_unet(**options)
+    return _call(build_unet, options)
 
 
 def _build_fuzzy_unet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_fuzzy_unet
 
-    return build_fuzzy_unet(**options)
+    return _call(build_fuzzy_unet, options)
 
 
 def _build_cnn(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_cnn
 
-    return build_cnn(**{"num_classes": samples.num_classes, "dropout": 0.2, **options})
+    return _call(build_cnn, {"num_classes": samples.num_classes, "dropout": 0.2, **options})
 
 
 def _build_inception_resnet(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
@@ -84,13 +84,21 @@ def _build_inception_resnet(samples: Samples, options: Mapping[str, Any]) -> ker
 
     # Random features are worth neither keeping nor freezing.
     trainable = "top" if options.get("weights", "imagenet") is not None else "all"
-    return build_inception_resnet(**{"num_classes": samples.num_classes, "trainable": trainable, **options})
+    return _call(build_inception_resnet, {"num_classes": samples.num_classes, "trainable": trainable, **options})
 
 
 def _build_hybrid(samples: Samples, options: Mapping[str, Any]) -> keras.Model:
     from dermaseg.models import build_hybrid
 
-    return build_hybrid(**{"num_classes": samples.num_classes, "dropout": 0.2, **options})
+    return _call(build_hybrid, {"num_classes": samples.num_classes, "dropout": 0.2, **options})
+
+
+def _call(builder: Callable[..., keras.Model], arguments: Mapping[str, Any]) -> keras.Model:
+    """Build, and take an argument that the builder does not know, or of another type, for the caller's mistake."""
+    try:
+        return builder(**arguments)
+    except TypeError as error:
+        raise ValueError(f"model: {error}. See dermaseg.models.{builder.__name__}.") from error
 
 
 _OUTLINES = Settings(steps=7200, minutes=25)

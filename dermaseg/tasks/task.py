@@ -10,6 +10,7 @@ from dermaseg.data.augment import AUGMENTATIONS
 from dermaseg.data.mix import MIXES
 from dermaseg.data.on_device import DEVICES
 from dermaseg.data.samples import Samples
+from dermaseg.precision import PRECISIONS
 
 if TYPE_CHECKING:
     import keras
@@ -31,9 +32,10 @@ class Settings:
         batch_size: Photographs a step.
         steps: Steps of the whole training, from which the number of epochs follows: a small data set is seen more often.
         max_epochs: At most so many passes, however small the data set.
-        minutes: What training may take on this machine, from the first decoded photograph to the finished model; None for
-            whatever it takes. A rehearsal of a few steps finds out how many of `steps` fit, and so many are planned: the
-            learning rate still falls to its end. The run's settings hold their number, by which another machine repeats it.
+        minutes: What training may take on this machine, from decoding the photographs of its parts to the finished model; None
+            for whatever it takes. Looking for copies before and scoring the test part after it come on top. A rehearsal of a
+            few steps finds out how many of `steps` fit, and so many are planned: the learning rate still falls to its end. The
+            run's settings hold their number, by which another machine repeats it.
         learning_rate: Peak of the rate; it warms up linearly over the first twentieth and falls along a cosine.
         head_epochs: Passes that train the classifier's last layer alone, before all else, on the frozen base's features, which
             are computed once. For networks on a base that knows something already, as that of `classify-9`; left out with
@@ -102,10 +104,18 @@ class Settings:
             raise ValueError(f"seed must be an integer from 0 to {2**32 - 1}, got {self.seed!r}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be at least 0 and below 1, got {self.ema!r}.")
-        choices = {"augment": AUGMENTATIONS, "augment_on": DEVICES, "mix": MIXES, "imbalance": IMBALANCE}
+        choices = {
+            "augment": AUGMENTATIONS,
+            "augment_on": DEVICES,
+            "mix": MIXES,
+            "imbalance": IMBALANCE,
+            "precision": PRECISIONS,
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
+        if not isinstance(self.jit_compile, bool) and self.jit_compile != "auto":
+            raise ValueError(f"jit_compile must be True, False or 'auto', got {self.jit_compile!r}.")
         if not 0 <= self.imbalance_strength <= 2:
             raise ValueError(f"imbalance_strength must lie between 0 and 2, got {self.imbalance_strength!r}.")
         if not 0 < self.sensitivity <= 1:

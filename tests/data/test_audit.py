@@ -156,7 +156,8 @@ def test_files_that_cannot_be_read_are_named(make, tmp_path):
         (DISC[:100], "mask proportions", "is 128 by 100 pixels, its image 128 by 128"),
         (DISC[::2, ::2], "mask size", "is 64 by 64 pixels, its image 128 by 128"),
         (np.zeros((128, 128), np.uint8), "empty mask", "no lesion"),
-        (np.full((128, 128), 2, np.uint8), "empty mask", "values go from 2 to 2"),
+        (np.full((128, 128), 2, np.uint8), "unreadable mask", "its grey values are 2, none above 127"),
+        ((DISC // 100).clip(1), "unreadable mask", "its grey values are 1, 2, none above 127"),
         (np.full((128, 128), 255, np.uint8), "full mask", "edge to edge"),
         (np.full((128, 128), 1, np.uint8), "full mask", "edge to edge"),
         (np.where(np.arange(128) == 64, 128, DISC).astype(np.uint8), "grey mask", "3 values; 128 pixels lie between"),
@@ -171,6 +172,21 @@ def test_faults_of_masks(make, mask, kind, message):
 @pytest.mark.parametrize("mask", [DISC, DISC // 255, 255 - DISC, DISC // 100])
 def test_two_valued_masks_are_right(make, mask):
     assert not audit(make("a", photograph(0), mask)).findings
+
+
+def test_a_photograph_whose_mask_is_of_no_use_stays_without_it(make, tmp_path):
+    rows = [
+        make("missing", photograph(0), tmp_path / "nowhere.png", label=0),
+        make("dark", photograph(1), np.full((128, 128), 3, np.uint8), label=1),
+        make("other", photograph(2), DISC[:100], label=1),
+        make("good", photograph(3), DISC),
+        make("small", photograph(4), DISC[::2, ::2]),
+    ]
+    table = Samples(rows, class_names=("nevus", "melanoma"))
+    kept, dropped = audit(*rows).clean(table)
+    assert not len(dropped)
+    assert kept.with_masks().ids == ("good", "small")
+    assert kept.labels.tolist() == table.labels.tolist()
 
 
 def test_tiny_images(make):

@@ -31,6 +31,7 @@ def test_no_field_changes_nothing_and_returns_new_arrays(batch):
     np.testing.assert_array_equal(varied, images)
     np.testing.assert_array_equal(same, masks)
     assert not np.shares_memory(varied, images)
+    assert not np.shares_memory(same, masks)
 
 
 @pytest.mark.parametrize("augment", [Augment.light(), Augment.strong(), Augment.frames()])

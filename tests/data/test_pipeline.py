@@ -306,6 +306,14 @@ def test_a_mask_fits_a_photograph_that_is_decoded_at_an_eighth(tmp_path):
     assert lesion.all()
 
 
+def test_numpys_integers_are_a_size(samples, tmp_path):
+    images = [load_arrays(samples, size=size)[0] for size in (np.int64(12), (np.int32(12), 12), 12)]
+    assert images[0].shape == images[1].shape == images[2].shape == (COUNT, 12, 12, 3)
+    for size in (12, np.int64(12)):
+        make(samples, size=size, cache_dir=tmp_path)
+    assert len(list(tmp_path.glob("*.pixels"))) == 1
+
+
 def test_what_a_target_lacks_is_named(samples):
     bare = samples.map(lambda sample: replace(sample, mask=None, label=None))
     with pytest.raises(DataError, match="'SYN_0000000' has no mask"):
@@ -321,6 +329,7 @@ def test_what_a_target_lacks_is_named(samples):
     [
         ({"batch_size": 0}, "batch_size=0"),
         ({"size": 0}, "size=0"),
+        ({"size": (12.0, 16)}, r"size=\(12.0, 16\): one positive number"),
         ({"multiple": 3}, "batch_size=4 is no multiple of multiple=3"),
         ({"multiple": 0}, "multiple=0"),
         ({"target": "masks"}, "target='masks'"),

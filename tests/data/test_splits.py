@@ -228,6 +228,13 @@ class TestOfficial:
         with pytest.raises(ValueError, match="validation=1"):
             official_split(table_of([1, 2]), validation=1)
 
+    def test_ids_are_gathered_a_few_times_however_many_rows_there_are(self, monkeypatch):
+        gathered = []
+        plain = Samples.ids.fget
+        monkeypatch.setattr(Samples, "ids", property(lambda table: gathered.append(table) or plain(table)))
+        official_split(table_of(list(range(200)), parts=["train"] * 150 + ["test"] * 50))
+        assert len(gathered) < 20
+
 
 class TestManifest:
     @pytest.fixture
@@ -298,6 +305,13 @@ def test_real_lesions_are_spread_alike(real_data):
         assert len(part) == pytest.approx(share * len(table), abs=5)
         for name, count in table.class_counts().items():
             assert part.class_counts()[name] == pytest.approx(share * count, abs=2)
+
+
+def test_samples_and_splits_go_into_sets():
+    first, second = Sample("a", Path("a.jpg"), metadata={"sex": "female"}), Sample("b", Path("b.jpg"))
+    assert {first, second, Sample("a", Path("a.jpg"), metadata={"sex": "female"})} == {first, second}
+    assert len({Samples([first]), Samples([first]), Samples([second])}) == 2
+    assert len({Split({"train": ("a",)}), Split({"train": ("a",)}), Split({"train": ("b",)})}) == 2
 
 
 def test_a_table_s_missing_ids_are_no_lesion_and_its_types_are_taken():

@@ -72,6 +72,21 @@ def test_a_dark_channel_stays_dark():
     assert corrected[..., 2].max() == 0
 
 
+@pytest.mark.parametrize("power", [20, 60])
+def test_large_powers_correct_dim_pictures_too(power):
+    dim = skin() * 0.05
+    np.testing.assert_allclose(to_numpy(shades_of_gray(dim, power=power)), oracle(dim / 255, power) * 255, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("power", [1, 6])
+def test_a_black_picture_has_a_finite_gradient(power):
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(3, 1, use_bias=False), ShadesOfGray(power)])
+    model.layers[0].kernel.assign(ops.zeros((1, 1, 3, 3)))
+    model.compile("sgd", "mse")
+    model.train_on_batch(skin(2, 4, 4), skin(2, 4, 4))
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
 @pytest.mark.parametrize("power", [0.5, 0, -1])
 def test_impossible_powers_are_named(power):
     for make in (lambda: shades_of_gray(skin(), power=power), lambda: ShadesOfGray(power=power)):

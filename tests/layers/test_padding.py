@@ -48,6 +48,7 @@ def test_a_map_covers_its_picture_and_what_was_padded():
             cells = -(-side // stride)
             assert covered_size((side, side), (cells, cells))[0] in (cells * stride, 1 << (side - 1).bit_length())
     assert covered_size((111, 148), (2, 3)) == (128, 192)
+    assert covered_size((5, 300), (1, 10)) == (32, 320)  # a side of one cell goes by the other
 
 
 def test_padding_goes_on_mirroring_where_the_picture_is_smaller_than_the_pad():

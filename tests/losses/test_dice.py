@@ -193,6 +193,15 @@ def test_class_weights():
         losses.dice_loss(true, pred, class_weights=(1.0, 2.0, 3.0))
 
 
+@pytest.mark.parametrize("make", [losses.Tversky, losses.Jaccard, losses.FocalTversky, losses.OverlapCrossentropy])
+def test_a_model_saved_with_an_array_of_class_weights_is_loaded(make, tmp_path):
+    model = keras.Sequential([keras.Input((2, 2, 2)), keras.layers.Softmax()])
+    model.compile(loss=make(class_weights=np.array([1.0, 2.0])))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.loss.get_config()["class_weights"] == [1.0, 2.0]
+
+
 @every_loss
 def test_config_round_trip(loss, function):
     true, pred = masks()

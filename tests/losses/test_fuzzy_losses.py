@@ -260,6 +260,10 @@ def test_half_precision_inputs_are_summed_in_float32(loss):
     np.testing.assert_allclose(numpy(half), numpy(loss(mu.astype("float32"), p.astype("float32"))), rtol=1e-5)
 
 
+def test_lists_will_do_as_predictions():
+    assert numpy(fuzzy_crossentropy_loss([[[[1.0]]]], [[[[0.0]]]], from_logits=True))[0] == pytest.approx(np.log(2))
+
+
 @pytest.mark.parametrize("loss", FUNCTIONS)
 def test_shapes_must_agree(loss):
     with pytest.raises(ValueError, match="agree"):

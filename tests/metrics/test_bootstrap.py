@@ -131,7 +131,7 @@ def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed,
         "majority_share": lambda chosen: np.mean(labels[chosen] == commonest),
         "balanced_accuracy": of_all_classes(balanced_accuracy),
         "macro_auc": of_all_classes(macro_auc),
-        "calibration_error": lambda chosen: np.mean(sign[chosen] * (right[chosen] - sure[chosen])),
+        "calibration_error": lambda chosen: max(np.mean(sign[chosen] * (right[chosen] - sure[chosen])), 0),
         "alarm_sensitivity": both_sides(sensitivity_at_specificity, specificity=0.9),
         "alarm_specificity": both_sides(specificity_at_sensitivity, sensitivity=0.9),
     }
@@ -174,7 +174,9 @@ def test_a_class_that_was_not_drawn_leaves_no_better_mean_behind():
     assert (interval.low, interval.value, interval.high) == pytest.approx((2 / 3,) * 3)
 
 
-@pytest.mark.parametrize("unknown", [np.array([1.0, np.nan, np.nan]), np.array(["a", "b", None], object)])
+@pytest.mark.parametrize(
+    "unknown", [np.array([1.0, np.nan, np.nan]), np.array(["a", "b", None], object), ["a", float("nan"), float("nan")]]
+)
 def test_photographs_of_unknown_lesions_are_not_one_lesion(unknown):
     with pytest.raises(ValueError, match="a group of its own"):
         bootstrap_interval(np.arange(3.0), groups=unknown)

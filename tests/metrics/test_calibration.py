@@ -136,6 +136,7 @@ def test_figures_of_reports_load_no_backend():
     ("make", "message"),
     [
         (lambda: reliability([1, 0], [0.5]), "must agree"),
+        (lambda: reliability(np.ones((2, 3)), np.ones((3, 2))), r"must agree in shape and not be empty, got \(2, 3\) and"),
         (lambda: reliability([1], [0.5], bins=0), "bins must be at least 1"),
         (lambda: reliability([1], [1.5]), "between 0 and 1"),
         (lambda: expected_calibration_error([0], [[0.5, 0.5]], kind="max"), "kind must be"),
@@ -148,7 +149,7 @@ def test_figures_of_reports_load_no_backend():
         (lambda: brier_score([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.8]]), r"one-hot: .* labels.argmax\(axis=1\)"),
         (lambda: expected_calibration_error(np.eye(3), np.eye(3)), "are one-hot"),
         (lambda: apply_temperature(np.full((4, 4), 0.9), 1.0), "must sum to 1 over the classes, got sums from 3.6"),
-        (lambda: fit_temperature([0, 1], [[0.5, 0.5]]), "one a row of probabilities"),
+        (lambda: fit_temperature([0, 1], [[0.5, 0.5]]), "one per row of probabilities"),
         (lambda: fit_temperature([0], [[3.0, -1.0]]), "through a sigmoid or softmax"),
         (lambda: apply_temperature([[0.5, 0.5]], 0.0), "temperature must be above 0"),
     ],

@@ -135,8 +135,28 @@ def test_integer_masks_and_threshold():
 
 
 @pytest.mark.parametrize(("metric", "name"), CASES)
+def test_logits_are_cut_where_their_probabilities_are(metric, name):
+    true, _ = pictures()
+    logits = np.random.default_rng(1).normal(0, 2, true.shape).astype("float32")
+    streaming = metric(threshold=0.7, from_logits=True)
+    streaming.update_state(true, logits)
+    expected = np.mean([score[name] for score in scores(true, 1 / (1 + np.exp(-logits)) > 0.7)])
+    assert float(streaming.result()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_of_several_classes_go_through_a_softmax():
+    rng = np.random.default_rng(0)
+    true, logits = np.eye(3, dtype="float32")[rng.integers(0, 3, (4, 9, 9))], rng.normal(size=(4, 9, 9, 3)).astype("float32")
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    found, expected = metrics.JaccardIndex(from_logits=True), metrics.JaccardIndex()
+    found.update_state(true, logits)
+    expected.update_state(true, softmax)
+    assert float(found.result()) == pytest.approx(float(expected.result()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("metric", "name"), CASES)
 def test_config_round_trip(metric, name):
-    first = metric(threshold=0.4, empty_score=0.0)
+    first = metric(threshold=0.4, empty_score=0.0, from_logits=True)
     again = keras.metrics.deserialize(keras.metrics.serialize(first))
     assert again.get_config() == first.get_config()
 
@@ -155,7 +175,7 @@ def test_keras_watches_it_under_xla():
         (lambda: metrics.DiceScore(threshold=1.0), "threshold must lie"),
         (lambda: metrics.JaccardIndex().update_state(np.zeros((2, 4, 4)), np.zeros((2, 4, 4))), r"\(batch, height, width, ch"),
         (lambda: metrics.DiceScore().update_state(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 1, 1))), "and agree"),
-        (lambda: metrics.DiceScore().update_state(*np.zeros((2, 2, 4, 4, 1)), np.ones((2, 4, 4))), "one weight a picture"),
+        (lambda: metrics.DiceScore().update_state(*np.zeros((2, 2, 4, 4, 1)), np.ones((2, 4, 4))), "one weight per picture"),
         (lambda: metrics.ThresholdedJaccard(cutoff=65), "cutoff must lie"),
         (lambda: metrics.segmentation_scores(np.zeros((4, 4)), np.zeros((4, 5))), "must be \\(height, width\\) and agree"),
     ],

@@ -98,6 +98,16 @@ def test_features_are_computed_once_for_the_same_images_and_weights(small_base, 
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_features_of_another_precision_are_computed_anew(small_base, tmp_path):
+    model = build()
+    images, _ = pictures(5)
+    exact = cache_features(model, images, tmp_path)
+    for layer in model.get_layer("inception_resnet_v2").layers[1:]:
+        layer.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
+    assert not np.array_equal(cache_features(model, images, tmp_path), exact)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_an_interrupted_computation_leaves_no_cache(small_base, tmp_path, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
@@ -108,7 +118,7 @@ def test_an_interrupted_computation_leaves_no_cache(small_base, tmp_path, monkey
         patch.setattr(keras.Model, "predict", interrupted)
         with pytest.raises(KeyboardInterrupt):
             cache_features(model, images, tmp_path)
-    assert not list(tmp_path.glob("*.npy"))
+    assert not list(tmp_path.iterdir())
     assert cache_features(model, images, tmp_path).shape == (4, 8)
 
 

@@ -141,6 +141,14 @@ def test_wrong_arguments_are_named(arguments, message):
         build_unet(**arguments)
 
 
+def test_numpys_integers_are_integers(tmp_path):
+    model = build_unet(filters=tuple(np.array([8, 16])), num_classes=np.int64(2))
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, None, None, 2)
+    with pytest.raises(ValueError, match="num_classes must be a positive integer"):
+        build_unet(filters=(8, 16), num_classes=True)
+
+
 @pytest.mark.parametrize("build", [build_unet, build_fuzzy_unet, functools.partial(build_hybrid, num_classes=3)])
 def test_an_odd_picture_is_seen_as_its_mirrored_one(build):
     """Of 31 by 47 pixels the stem alone needs one more: padded beforehand, the same mask comes out at the same place."""

@@ -47,6 +47,7 @@ def fuzzy_crossentropy_loss(y_true: Any, y_pred: Any, *, from_logits: bool = Fal
     References:
         Kullback and Leibler, 1951, "On information and sufficiency"; De Luca and Termini, 1972, for H.
     """
+    y_pred = ops.convert_to_tensor(y_pred)
     single_logit = from_logits and y_pred.shape[-1] == 1
     y_true, y_pred = check_pair(y_true, y_pred, from_logits=from_logits and not single_logit)
     pixels = ops.softplus(y_pred) - y_pred * y_true if single_logit else _crossentropy(y_true, y_pred)
