@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
@@ -16,6 +17,7 @@ import numpy as np
 
 from dermaseg.artefacts import image_attributes
 from dermaseg.data import Samples, Split, group_samples
+from dermaseg.data.duplicates import copies_of
 from dermaseg.data.images import read_mask_at
 from dermaseg.data.samples import Sample
 from dermaseg.errors import DataError
@@ -272,9 +274,15 @@ def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
     parts = Split.load(run.split).apply(Samples.load(run.samples))
     known = [sample for name in ("train", "validation") for sample in parts.get(name, ())]
     images, lesions = {sample.image.resolve() for sample in known}, {sample.lesion_id for sample in known} - {None}
-    patients = {sample.patient_id for sample in known} - {None}
+    patients, numbers = {sample.patient_id for sample in known} - {None}, {_isic_number(sample) for sample in known} - {None}
+    copies = copies_of([sample.image for sample in known], [sample.image for sample in samples])
     seen = sum(
-        sample.image.resolve() in images or sample.lesion_id in lesions or sample.patient_id in patients for sample in samples
+        sample.image.resolve() in images
+        or sample.image in copies
+        or _isic_number(sample) in numbers
+        or sample.lesion_id in lesions
+        or sample.patient_id in patients
+        for sample in samples
     )
     if seen:
         warnings.warn(
@@ -283,6 +291,12 @@ def _warn_of_known_photographs(run: RunFolder, samples: Samples) -> None:
             "part.",
             stacklevel=3,
         )
+
+
+def _isic_number(sample: Sample) -> str | None:
+    """Return the ISIC Archive's number of a photograph, which is the same in all data sets that have it."""
+    found = re.search(r"ISIC_\d{7}", sample.image.name)
+    return found and found[0]
 
 
 def _score(sample: Sample, prediction: Prediction, samples: Samples) -> dict[str, Any]:

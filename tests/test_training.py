@@ -165,6 +165,21 @@ def test_other_photographs_of_the_patients_of_a_training_are_known_too(tmp_path)
         evaluation._warn_of_known_photographs(run, table("b1", "b2", "b3", "b4"))
 
 
+def test_copies_of_a_training_s_photographs_are_known_too(tmp_path):
+    def picture(name, grey):
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(tmp_path / name)
+        return Sample(name, tmp_path / name)
+
+    known = Samples([picture("a.png", 1), picture("ISIC_0024306.png", 2), Sample("gone", tmp_path / "gone.png")])
+    run = runs.RunFolder.create(tmp_path / "run")
+    known.save(run.samples)
+    Split({"train": known.ids[:2], "validation": known.ids[2:]}).save(run.split)
+    copied = picture("copy of a.png", 1)
+    resized, other = picture("small_ISIC_0024306.png", 3), picture("ISIC_0024307.png", 4)
+    with pytest.warns(UserWarning, match="2 of 3 photographs, or others of their lesions or patients, trained this run"):
+        evaluation._warn_of_known_photographs(run, Samples([copied, resized, other]))
+
+
 def test_networks_that_know_the_photographs_are_told_of_however_they_are_named(finished, data, tmp_path, monkeypatch):
     other = split_samples(read_samples(data), seed=6)
     with pytest.warns(UserWarning, match="photographs that validate and test this run"):
