@@ -6,8 +6,8 @@
 
 Each arm of `ARMS` is `dermaseg.train("classify-7", ...)` with one thing changed. All see as many photographs, of one split by
 lesion; they are scored on its validation part, which also chooses the epoch, for every arm alike; the test part stays unread.
-Differences are paired by photograph, averaged over the seeds, with 95 % bootstrap intervals over lesions. A finished run is not
-made again, and an interrupted one goes on.
+Differences are paired by photograph, averaged over the seeds, with 95 % bootstrap intervals over lesions. Finished runs are not
+repeated; an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ ARMS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "cutmix": ("CutMix", {"mix": "cutmix"}),
 }
 """What each arm changes, in words and as arguments of `dermaseg.train`; a size is a factor of the baseline's."""
+CAPTION = (
+    "**Bold**: the interval excludes 0 and every one of two or more seeds has the same sign. Intervals are not corrected for "
+    "their number and do not cover the variation between random starts."
+)
+"""What the tables of classifiers say below."""
 FIGURES: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": lambda labels, probabilities: float((probabilities.argmax(axis=1) == labels).mean()),
     "balanced accuracy": balanced_accuracy,
@@ -135,9 +140,21 @@ def table(output: Path) -> str:
         for figure in FIGURES.values():
             cells.append(str(mean_figure(figure, [found[arm, seed] for seed in seeds])))
             beside = [found[BASELINE, seed] for seed in seeds]
-            cells.append("" if arm == BASELINE else str(mean_figure(figure, [found[arm, seed] for seed in seeds], beside)))
+            cells.append("" if arm == BASELINE else difference_cell(figure, [found[arm, seed] for seed in seeds], beside))
         lines.append(f"| {words} | {len(seeds)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", CAPTION, ""])
+
+
+def difference_cell(
+    figure: Callable[[np.ndarray, np.ndarray], float], runs: Sequence[Mapping[str, Any]], beside: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return a mean difference with its interval, bold as `CAPTION` says."""
+    interval = mean_figure(figure, runs, beside)
+    labels = np.array(runs[0]["labels"])
+    values = [[figure(labels, np.array(run["probabilities"])) for run in each] for each in (runs, beside)]
+    by_seed = [own - other for own, other in zip(*values, strict=True)]
+    up, down = (interval.low > 0 and min(by_seed) > 0), (interval.high < 0 and max(by_seed) < 0)
+    return f"**{interval}**" if len(by_seed) > 1 and (up or down) else str(interval)
 
 
 def mean_figure(

@@ -9,8 +9,8 @@ optimizer and precision; only the network differs. The learning rate is planned 
 each network's steps, validations and checkpoints, and the time is what ResNet-18 takes for the whole epochs nearest to
 `--minutes`; the others get the most whole epochs that fit into it. The machine should be idle otherwise. The validation part
 chooses the epoch, and the test part is scored once, by what `predict` would say. Differences to ResNet-18 are paired by
-photograph, averaged over the seeds, with 95 % bootstrap intervals over lesions. A finished run is not made again; one that was
-interrupted begins anew, for its time counts.
+photograph, averaged over the seeds, with 95 % bootstrap intervals over lesions. Finished runs are not repeated; an
+interrupted one starts again, because its time is a result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.classification_ideas import FIGURES, mean_figure, scores, train_and_tell
+from benchmarks.classification_ideas import CAPTION, FIGURES, difference_cell, mean_figure, scores, train_and_tell
 from benchmarks.peers.lesson import hold_to
 from dermaseg.data import Split, canvas, group_samples, read_samples, split_samples
 from dermaseg.data.augment import AUGMENTATIONS
@@ -292,9 +292,9 @@ def table(output: Path) -> str:
         cells = [words, f"{runs[0]['parameters']:,}", str(len(seeds)), str(runs[0]["epochs"]), f"{minutes:.1f}"]
         for figure in FIGURES.values():
             cells.append(str(mean_figure(figure, runs)))
-            cells.append("" if name == REFERENCE else str(mean_figure(figure, runs, beside)))
+            cells.append("" if name == REFERENCE else difference_cell(figure, runs, beside))
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", CAPTION, ""])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def run(photos: list[Path], output: Path, options: list[str]) -> tuple[float, fl
     seconds = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with code {process.returncode}: {said[-500:]}")
-    return seconds, usage.ru_maxrss / 1e3 if sys.platform == "linux" else usage.ru_maxrss / 1e6
+    # Linux counts in KiB, macOS in bytes.
+    return seconds, usage.ru_maxrss * (1024 if sys.platform == "linux" else 1) / 1e6
 
 
 def main() -> None:

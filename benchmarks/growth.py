@@ -3,10 +3,11 @@
     python -m benchmarks.growth --output growth
     python -m benchmarks.growth --output growth --contestants ours ours-bfloat16 ours-onnx --rounds 5
 
-Each contestant of `benchmarks.peers` runs in a process of its own on random pictures; within one contestant, the cases of a
-sweep take turns. The exponent is the slope of the seconds over the pixels (or the batch) on logarithmic axes: 1 is
-proportional, less says that a small case does not fill the machine. Writes `growth.csv` and prints the table. How memory grows
-with the number of photographs is a question of the pipeline: `benchmarks/cold_start.py` has two numbers of them.
+Each contestant of `benchmarks.peers` runs on random pictures. The sweep over batches has one process, whose cases take turns;
+in the sweep over sides, each side has a process of its own, which runs to its end before the next begins. The exponent is the
+slope of the seconds over the pixels (or the batch) on logarithmic axes: 1 is proportional, less says that a small case does not
+fill the machine. Writes `growth.csv` and prints the table. How memory grows with the number of photographs is a question of the
+pipeline: `benchmarks/cold_start.py` has two numbers of them.
 """
 
 from __future__ import annotations

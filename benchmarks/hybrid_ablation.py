@@ -2,7 +2,7 @@
 
     python -m benchmarks.hybrid_ablation --data ham10000 --output ablation --seeds 0 1 2
 
-Arms, all of one architecture, one split and one augmentation stream a seed:
+Arms, all of one architecture, one split and one augmentation stream per seed:
 
 - `class-only`, `mask-only`: the other loss has the weight 0;
 - `shared`: both losses by learned weights, the classifier reads global means alone;
@@ -13,8 +13,8 @@ Arms, all of one architecture, one split and one augmentation stream a seed:
 
 Every finished (arm, seed) is a JSON file and is not run again; a folder holds results of one setting. Differences are paired
 over photographs, with bootstrap intervals over lesions of the test part, for each seed; the table shows their mean over seeds
-and the widest ends. Seconds are of the training with its compilation, on the machine that trained, with whatever else it did;
-those of `shuffled-mask` hold the reading of a second photograph for each.
+and the widest ends. Seconds cover training and compilation, on a machine that may have been busy; for `shuffled-mask` they
+include reading a second photograph for each.
 """
 
 import argparse
@@ -245,7 +245,7 @@ def table(output: Path, test: Samples, seeds: list[int]) -> str:
         if intervals:
             mean = np.mean([interval.value for interval in intervals])
             low, high = min(interval.low for interval in intervals), max(interval.high for interval in intervals)
-            lines.append(f"| {first} less {second} | {figure} | {mean:+.3f} | {low:+.3f} to {high:+.3f} |")
+            lines.append(f"| {first} minus {second} | {figure} | {mean:+.3f} | {low:+.3f} to {high:+.3f} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,15 +1,17 @@
-"""Measure each stage from files to batches: `python -m benchmarks.input_pipeline [count]`.
+"""Measure each stage from files to batches.
 
+    python -m benchmarks.input_pipeline
+    python -m benchmarks.input_pipeline 512                     # so many photographs, a multiple of 32
     KERAS_BACKEND=jax python -m benchmarks.input_pipeline       # photographs varied on JAX's device too
 
-The stages use one thread; "whole data set" uses what the data set uses. The best of three rounds is printed; of an epoch's
-end, from its last batch to the next thing that a training does, the longest of ten.
+The stages use one thread; "whole data set" uses as many as a training does. The best of three rounds is printed; for the end of
+an epoch, from its last batch until training continues, the longest of ten.
 """
 
-import sys
+import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
@@ -35,9 +37,19 @@ def report(stage: str, count: int, run: Callable[[], object]) -> None:
     print(f"{stage:<44} {1e3 * best_s / count:7.3f} ms/image {count / best_s:8.0f} images/s")
 
 
-def main() -> None:
+def whole_batches(text: str) -> int:
+    """Read a number of photographs: cached ones are read in whole batches."""
+    count = int(text)
+    if count < BATCH or count % BATCH:
+        raise argparse.ArgumentTypeError(f"{count} is no multiple of {BATCH}")
+    return count
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all stages on synthetic files of the size of HAM10000."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 128
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=whole_batches, nargs="?", default=128, help=f"photographs, a multiple of {BATCH}")
+    count = parser.parse_args(arguments).count
     with tempfile.TemporaryDirectory() as folder:
         samples = make_synthetic(folder, count=count)
         report("decode 600x450 JPEG", count, lambda: [read_image(sample.image) for sample in samples])

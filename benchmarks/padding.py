@@ -1,4 +1,4 @@
-"""What it is worth to pad a map where it is halved, and not the picture to the network's total stride.
+"""What is gained by padding feature maps where they are halved, instead of padding the picture to the network's total stride.
 
     python -m benchmarks.padding --rounds 15
     python -m benchmarks.padding --ham10000 DIR --images 400

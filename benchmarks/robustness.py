@@ -65,14 +65,15 @@ def main() -> None:
     parser.add_argument("--ham10000", type=Path, required=True)
     parser.add_argument("--model", default=DEFAULT_PRESET, help="a preset or a run folder of HAM10000, split by seed 0")
     parser.add_argument("--part", choices=["validation", "test"], default="test")
-    parser.add_argument("--images", type=int, default=None, help="only the first so many of the part")
+    parser.add_argument("--images", type=int, default=None, help="only so many photographs of the part, evenly taken")
     parser.add_argument("--changes", nargs="+", choices=list(CHANGES), default=list(CHANGES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     samples = read_samples(options.ham10000)
     part = split_samples(samples, seed=0).apply(samples)[options.part].with_masks()
-    part = part.select(range(len(part))[: options.images])
+    count = min(options.images or len(part), len(part))
+    part = part.select(np.linspace(0, len(part) - 1, count).astype(int).tolist())  # the table may be sorted by diagnosis
     predictor, groups = Predictor(options.model), group_samples(part)
     plain = scores(predictor, part, CHANGES["as it is"], options.seed)
     print(f"{options.model}, {options.part} part: {len(part)} photographs of {len(np.unique(groups))} lesions\n")

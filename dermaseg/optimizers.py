@@ -31,9 +31,9 @@ class AdamW(keras.optimizers.Adam):
     """
 
     def __init__(
-        self, learning_rate: Any = 1e-3, *, weight_decay: float = 0.0, kernels_only: bool = False, **options: Any
+        self, learning_rate: Any = 1e-3, *, weight_decay: float | None = 0.0, kernels_only: bool = False, **options: Any
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, **options)
+        super().__init__(learning_rate, weight_decay=weight_decay or 0.0, **options)
         self.kernels_only = kernels_only
         self._shared: _Shared | None = None
 
@@ -86,6 +86,14 @@ class AdamW(keras.optimizers.Adam):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that make it again."""
         return {**super().get_config(), "kernels_only": self.kernels_only}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> AdamW:
+        """Make it again, also as saved when `weight_decay` was called `decay`."""
+        if "decay" in config:
+            config = {**config, "weight_decay": config["decay"]}
+            del config["decay"]
+        return super().from_config(config, custom_objects)
 
 
 class _Shared(NamedTuple):

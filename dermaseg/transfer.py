@@ -18,6 +18,7 @@ from dermaseg.models.inception_resnet import cache_features, split_head
 from dermaseg.optimizers import AdamW
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import find_preset, is_preset, read_card
+from dermaseg.runs import read_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task
 
@@ -66,9 +67,11 @@ def lend_weights(lender: keras.Model, borrower: keras.Model, *, skip: Collection
 def names_others(lender: str, class_names: Sequence[str]) -> bool:
     """Tell whether the card of a preset, a run folder or a saved model names other classes, or the same in another order.
 
-    A model without a card is taken for one that names these.
+    A checkpoint has the names of its run. A model without a card is taken for one that names these.
     """
     card = read_card(lender)
+    if not card and not is_preset(lender) and (settings := _run_around(lender) / "settings.json").is_file():
+        card = read_json(settings)
     return "class_names" in card and list(card["class_names"]) != list(class_names)
 
 
@@ -90,9 +93,15 @@ def open_lender(start: str) -> keras.Model:
     return load_preset(start) if is_preset(start) else load_model(start)
 
 
+def _run_around(start: str | Path) -> Path:
+    """Return the run folder that a model or a checkpoint is in; where it is in none, the folder of the file."""
+    path = Path(start).absolute()
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / "settings.json").is_file()), path.parent)
+
+
 def warn_of_lent_knowledge(start: str | Path, split: Split, samples: Samples) -> None:
     """Warn where the network that lends its weights was trained on what this run would judge by."""
-    folder = Path(start) if Path(start).is_dir() else Path(start).parent  # a run folder's, if it is one
+    folder = _run_around(start)
     if is_preset(start):
         if any(sample.image.name.startswith("ISIC_") for sample in samples):  # so are the photographs of every preset named
             warnings.warn(

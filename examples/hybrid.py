@@ -5,7 +5,7 @@ from dataclasses import replace
 from options import parse
 
 import dermaseg
-from dermaseg.data import Samples
+from dermaseg.data import Samples, Split
 from dermaseg.prediction_page import save_predictions
 
 options = parse(__doc__, steps=200)
@@ -27,7 +27,8 @@ for name in ("jaccard", "accuracy", "majority_share", "balanced_accuracy"):
 
 # Mirrored views are averaged; what stays doubtful is referred.
 predictor = dermaseg.Predictor(run.path, tta="flips", largest_component=True)
-photos = [sample.image for sample in options.samples[:6]]
+test = Split.load(run.split).apply(Samples.load(run.samples))["test"]  # photographs that it has not learned from
+photos = [sample.image for sample in test[:6]]
 named = ((photo.stem, prediction) for photo, prediction in zip(photos, predictor.predict(photos), strict=True))
 for row in save_predictions(named, options.output / "predictions"):
     print(row["photo"], row["label"], "refer" if row["refer"] else "", row["possible"])

@@ -1,6 +1,7 @@
 """Nine classes, a folder each (DermNet, isic9): audit first, then Inception-ResNet-V2 on cached features.
 
-Synthetic photographs have seven classes; the code does not mind. --weights imagenet needs a network or Keras's cache.
+Synthetic photographs have seven classes; the code takes any number. --weights imagenet needs an internet connection, or the
+weights in Keras's cache.
 """
 
 import numpy as np

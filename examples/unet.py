@@ -1,7 +1,9 @@
 """A U-Net from the parts of the library: data set, builder, loss, metric, prediction. `dermaseg.train` does this and more."""
 
+from options import parse  # first: it sets what TensorFlow reads when Keras loads it
+
+# isort: split
 import keras
-from options import parse
 
 from dermaseg import Predictor, evaluate
 from dermaseg.data import Augment, make_dataset, split_samples
@@ -20,7 +22,7 @@ batches = make_dataset(
 )
 
 model = build_unet(filters=(16, 32, 64, 128))  # any height and width, raw pixels in, probabilities out
-optimizer = AdamW(2e-3)  # Keras's steps, of which TensorFlow begins the first sooner
+optimizer = AdamW(2e-3)  # Keras's updates, but TensorFlow reaches the first step sooner
 optimizer.build(model.trainable_variables)
 model.compile(optimizer, OverlapCrossentropy(overlap="jaccard"), metrics=[JaccardIndex(name="jaccard")])
 model.fit(

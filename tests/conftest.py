@@ -1,11 +1,14 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
 
 # Before Keras chooses its backend and TensorFlow greets.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # the kernels that the command line takes
 os.environ.setdefault("MPLBACKEND", "agg")
 if os.environ["KERAS_BACKEND"] == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # What one test has compiled, the others read, in whatever process: most of JAX's time here is compiling.
@@ -19,10 +22,10 @@ if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):
     # Small networks for a few steps: what XLA spends on quick code comes back to no test.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
 
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parents[1]))  # benchmarks are no part of the installed package
 
 settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 settings.load_profile("tests")
@@ -31,12 +34,16 @@ settings.load_profile("tests")
 LONGEST = ("test_training.py", "test_examples.py", "test_cli.py", "test_tasks.py", "test_doctests.py", "test_benchmarks.py")
 
 
-def pytest_collection_modifyitems(items):
+# What is tested on PyTorch too: the rest is of files, of TensorFlow and JAX, or takes hours where nothing is compiled.
+ON_PYTORCH = {"losses", "layers", "metrics", "models", "test_fuzzy.py", "test_optimizers.py", "test_precision.py"}
+ON_PYTORCH |= {"test_explain.py", "test_uncertainty.py", "test_prediction.py", "test_training.py", "test_tasks.py"}
+
+
+def pytest_collection_modifyitems(config, items):
     if os.environ["KERAS_BACKEND"] == "torch":
-        no_xla = pytest.mark.skip(reason="XLA is TensorFlow's and JAX's")
-        for item in items:
-            if "xla" in item.name:
-                item.add_marker(no_xla)
+        left = [item for item in items if "xla" in item.name or not ON_PYTORCH & {item.path.name, item.path.parent.name}]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST) + (item.path.parent.name != "models")))
 

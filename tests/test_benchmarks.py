@@ -1,5 +1,7 @@
 """The benchmarks run with dermaseg alone; peers that are not installed become rows that say so."""
 
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -14,8 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks are run from the repository's root, not installed
 
-from benchmarks import fine_tuning, gpu, train_presets, unet_variants
-from benchmarks.peers import fleet, quality_report, steps, steps_report, time_to_quality
+import benchmarks
+from benchmarks import cold_start, fine_tuning, gpu, input_pipeline, robustness, train_presets, unet_variants
+from benchmarks.peers import fleet, learning, quality_report, steps, steps_report, time_to_quality
 from benchmarks.peers.contestants import CONTESTANTS, DEFAULT_FILTERS, FAMILY, REFERENCE, SEGMENTERS, Contestant, choose
 from benchmarks.peers.learners import labels_of
 from benchmarks.peers.learning import jaccard_by_photograph, learn
@@ -129,6 +132,17 @@ def test_tensorflow_runs_with_the_kernels_that_the_command_line_chooses(chosen, 
     if chosen is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
     assert thread_environment(2)["TF_ENABLE_ONEDNN_OPTS"] == taken
+
+
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_every_benchmark_has_those_kernels_unless_they_are_refused(chosen, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "")
+    if chosen is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    else:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    importlib.reload(benchmarks)
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == (chosen or "1")
 
 
 def test_a_processor_meets_those_that_only_outline():
@@ -265,6 +279,23 @@ def test_the_clock_counts_training_alone(prepared, monkeypatch):
     assert learn(oracle, material, LESSON, name="oracle")["diverged"]
 
 
+def test_the_load_is_read_before_the_training_that_makes_one(prepared, tmp_path, monkeypatch):
+    output, _ = prepared
+    done = []
+    learner = types.SimpleNamespace(parameters=1, forward_flops=1.0, versions={})
+    monkeypatch.setattr(learning, "build_learner", lambda *_, **__: learner)
+    monkeypatch.setattr(learning, "hold_to_cores", lambda _: None)
+    monkeypatch.setattr(learning, "describe", lambda: done.append("load") or {"load average before": 0.5})
+    monkeypatch.setattr(learning, "learn", lambda *_, **__: done.append("training") or {})
+    task, result = tmp_path / "task.json", tmp_path / "result.json"
+    lesson = {name: getattr(LESSON, name) for name in LESSON.__dataclass_fields__}
+    write_json(task, {"contestant": CONTESTANTS["ours"].to_json(), "lesson": lesson, "folder": str(output)})
+    monkeypatch.setattr(sys, "argv", ["learning", str(task), str(result)])
+    learning.main()
+    assert done == ["load", "training"]
+    assert read_json(result)["machine"] == {"load average before": 0.5}
+
+
 def test_jaccard_of_empty_masks_and_of_a_last_batch():
     count = 33
     masks = np.zeros((count, 8, 8), np.uint8)
@@ -309,11 +340,33 @@ def test_speeds_are_ratios_within_a_round(tmp_path):
     write_json(tmp_path / "machine.json", {"processor": "p", "vector instructions": ["avx2"], "load average before": 0.1})
     steps.main(["--output", str(tmp_path), "--table"])
     page = (tmp_path / "steps.md").read_text()
-    assert "| **dermaseg U-Net, TensorFlow** | 750.0 | 5.3 | 4.00 | 4.00 to 4.00 | 1.00 | 80 % | 500 | 3.0 |" in page
+    assert "| **dermaseg U-Net, TensorFlow** | 750.0 | 5.3 | 4.00 | 4.00 to 4.00 |  | 1.00 | 80 % | 500 | 3.0 |" in page
     assert "| MONAI UNet, 2 residual units, 128 | no / module |" in page
     assert "not idle" not in page
     assert (tmp_path / "steps.csv").is_file()
     assert (tmp_path / "steps.png").stat().st_size > 5000
+
+
+def test_times_of_ours_are_ratios_within_a_round_too(tmp_path):
+    one = group("128", {"ours": 1.0, "monai-unet": 1.0, "ours-bfloat16": 1.0, "torch-plain-bfloat16": 1.0})
+    times = {
+        "ours": [1.0, 3.0, 2.0],
+        "monai-unet": [3.0, 3.0, 2.0],  # the medians' quotient is 1.5
+        "ours-bfloat16": [1.0, 2.0, None],
+        "torch-plain-bfloat16": [4.0, 4.0, 4.0],
+    }
+    for name, step_s in times.items():
+        one["cases"][0]["contestants"][name]["step_s"] = step_s
+    rows = {row["contestant"]: row for row in steps_report.step_rows([one], reference=REFERENCE)}
+    monai, bfloat16 = rows["monai-unet"], rows["torch-plain-bfloat16"]
+    assert (monai["times_ours"], monai["times_ours_low"], monai["times_ours_high"]) == (1.0, 1.0, 2.0)
+    assert (bfloat16["times_ours"], bfloat16["times_ours_low"], bfloat16["times_ours_high"]) == (3.0, 2.5, 3.5)
+    assert np.isnan(rows["ours"]["times_ours"])
+    write_json(tmp_path / "rounds" / "0.json", one)
+    steps.main(["--output", str(tmp_path), "--table"])
+    page = (tmp_path / "steps.md").read_text()
+    assert "| times ours |" in page
+    assert " | 1.00 (1.00 to 2.00) | 1.00 | " in page
 
 
 @pytest.mark.thorough
@@ -353,7 +406,7 @@ def run(name, seed, jaccards, *, rate=2e-3, size=128, label=None, minutes=1.5):
             "size": size,
             "seconds": 60 * minutes,
         },
-        "machine": {"processor": "p", "vector instructions": ["avx2"]},
+        "machine": {"processor": "p", "vector instructions": ["avx2"], "load average before": 0.25 + seed},
         "threads": 2,
         "parameters": 1234,
         "forward_flops": 5e8,
@@ -386,6 +439,7 @@ def test_seconds_to_a_target_over_seeds(tmp_path):
     assert ours["best_jaccard"] == 0.88
     assert torch["s_to_0.85"] is None
     page = (tmp_path / "time_to_quality.md").read_text()
+    assert "- load average before each run: 0.25 to 1.25\n" in page
     assert (
         "| **dermaseg U-Net, TensorFlow** | 90 | 0.002 | 2 | 60 (30 to 60) | 1 of 2 seeds | 0.8800 |  | 0.8800 | 0.33 | "
         "1.5 | 400 |" in page
@@ -422,6 +476,20 @@ def test_variants_are_compared_on_the_same_photographs_and_seeds(tmp_path):
     assert "| plain | 96 | 1,234 | 0.50 | 1 | 10 | 0.8800 | -0.0200 [-0.0200, -0.0200] | 400 |" in page
     assert "| **default** | 128 | 1,234 | 0.50 | 2 | 10 | 0.8500 (0.8000 to 0.9000) |" in page
     assert (tmp_path / "unet_variants.csv").is_file()
+
+
+def test_variants_have_the_settings_of_train_and_forget_failures_that_are_mended(tmp_path, monkeypatch):
+    from dermaseg.tasks import Settings
+
+    lessons = []
+    monkeypatch.setattr(unet_variants, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(unet_variants, "train_one", lambda _, lesson, *__, **___: lessons.append(lesson))
+    write_json(tmp_path / "failures.json", {"plain-seed0": "out of memory", "wide-seed0": "out of memory"})
+    unet_variants.main(["--data", "anywhere", "--output", str(tmp_path), "--variants", "plain"])
+    assert read_json(tmp_path / "failures.json") == {"wide-seed0": "out of memory"}
+    defaults = Settings()
+    for name in ("augment", "batch_size", "learning_rate", "weight_decay"):
+        assert getattr(lessons[0], name) == getattr(defaults, name)
 
 
 def test_variants_differ_and_the_first_is_what_build_unet_builds():
@@ -547,7 +615,8 @@ def test_presets_are_made_scored_as_delivered_and_not_made_again(tmp_path, monke
     output, weights = tmp_path / "output", tmp_path / "weights"
     command = ["all", "--ham10000", str(ham), "--isic2018", str(isic), "--output", str(output), "--weights", str(weights)]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "the model names the class right|.*neither lesion nor patient", UserWarning)
+        expected = "the model names the class right|.*neither lesion nor patient|.*part has no photograph of"
+        warnings.filterwarnings("ignore", expected, UserWarning)
         train_presets.main(command)
         unet, hybrid = (find_preset(name, folder=weights) for name in train_presets.NAMES.values())
         assert "at 32 pixels" in unet.card["limits"]
@@ -576,3 +645,64 @@ def test_presets_are_made_scored_as_delivered_and_not_made_again(tmp_path, monke
         train_presets.main(["hybrid", *command[1:]])
         again = find_preset(hybrid.name, folder=weights)
     assert (again.path.read_bytes(), {**again.card, "graph_sha256": ""}) == before
+
+
+# PyTorch's side
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs PyTorch")
+def test_peers_in_pytorch_have_the_loss_of_dermaseg():
+    import keras
+    import torch
+
+    from benchmarks.peers.torch_learner import overlap_crossentropy
+    from dermaseg.losses import OverlapCrossentropy
+
+    rng = np.random.default_rng(0)
+    true = (rng.uniform(size=(4, 12, 10, 1)) < np.array([0.0, 0.1, 0.5, 1.0])[:, None, None, None]).astype("float32")
+    logits = rng.normal(scale=3.0, size=true.shape).astype("float32")
+    ours = OverlapCrossentropy(overlap="jaccard", from_logits=True, reduction="none")(true, logits)
+    theirs = overlap_crossentropy(*(torch.from_numpy(values).permute(0, 3, 1, 2) for values in (true, logits)))
+    np.testing.assert_allclose(theirs.numpy(), keras.ops.convert_to_numpy(ours), rtol=1e-5)
+
+
+# One photograph, one stage
+
+
+@pytest.mark.parametrize("count", ["33", "0", "many"])
+def test_photographs_that_do_not_fill_batches_are_refused_at_the_door(count, capsys):
+    with pytest.raises(SystemExit):
+        input_pipeline.main([count])
+    assert "count" in capsys.readouterr().err
+
+
+def test_the_input_says_how_it_is_asked(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        input_pipeline.main(["--help"])
+    assert "a multiple of 32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("platform", "megabytes"), [("linux", 204.8), ("darwin", 0.2)])
+def test_peak_memory_is_in_megabytes(platform, megabytes, monkeypatch, tmp_path):
+    process = types.SimpleNamespace(stdout=None, pid=7, returncode=None)
+    monkeypatch.setattr(cold_start.subprocess, "Popen", lambda *_, **__: contextlib.nullcontext(process))
+    monkeypatch.setattr(cold_start.os, "wait4", lambda *_: (7, 0, types.SimpleNamespace(ru_maxrss=200_000)))
+    monkeypatch.setattr(cold_start, "sys", types.SimpleNamespace(platform=platform, executable="python"))
+    assert cold_start.run([], tmp_path, [])[1] == pytest.approx(megabytes)
+
+
+def test_few_photographs_are_taken_from_all_of_a_sorted_table(classes_folder, tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(robustness, "Predictor", lambda _: None)
+
+    def scores(_, samples, *__):
+        seen.append([sample.id for sample in samples])
+        return {"jaccard": np.ones(len(samples))}
+
+    monkeypatch.setattr(robustness, "scores", scores)
+    command = ["robustness", "--ham10000", str(classes_folder), "--changes", "as it is"]
+    for images in ([], ["--images", "3"]):
+        monkeypatch.setattr(sys, "argv", [*command, *images])
+        robustness.main()
+    everything, few = seen
+    assert few == [everything[0], everything[(len(everything) - 1) // 2], everything[-1]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import classification_ideas
-from benchmarks.classification_ideas import ARMS, BASELINE, table
+from benchmarks.classification_ideas import ARMS, BASELINE, CAPTION, FIGURES, difference_cell, table
 from dermaseg import training
 from dermaseg.data import make_synthetic
 from dermaseg.runs import read_json, write_json
@@ -51,7 +51,8 @@ def test_differences_are_means_over_the_seeds_that_both_have(tmp_path):
     for arm, seed, right in ((BASELINE, 0, 0), (BASELINE, 1, 1), ("ema", 0, 1), ("ema", 1, 2), ("ema", 2, 0)):
         write_json(tmp_path / f"{arm}-{seed}.json", result(arm, seed, right))
     lines = table(tmp_path).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert lines[-1] == CAPTION
     cells = [cell.strip() for cell in lines[2].split("|")]
     assert cells[2] == "2"
     assert cells[3].startswith("0.625 [")  # a half, and three quarters
@@ -60,6 +61,20 @@ def test_differences_are_means_over_the_seeds_that_both_have(tmp_path):
     assert cells[1].startswith("averaged weights")
     assert cells[2] == "2"
     assert (cells[3][:5], cells[4][:5], cells[6][:5]) == ("0.875", "0.250", "0.250")
+
+
+def test_bold_takes_the_interval_and_every_seed():
+    def of(right):  # so many of 40 lesions are named rightly
+        probabilities = np.tile([0.1, 0.9], (40, 1))
+        probabilities[:right] = [0.9, 0.1]
+        return {"groups": list(range(40)), "labels": [0] * 40, "probabilities": probabilities.tolist()}
+
+    accuracy, low = FIGURES["accuracy"], of(4)
+    assert difference_cell(accuracy, [of(36), of(30)], [low, low]).startswith("**0.725 [")
+    assert difference_cell(accuracy, [low, low], [of(36), of(30)]).startswith("**-0.725 [")
+    assert difference_cell(accuracy, [of(36), of(3)], [low, low]).startswith("0.387 [0.3")  # seeds differ in sign
+    assert difference_cell(accuracy, [of(36)], [low]).startswith("0.800 [0.")  # one seed
+    assert difference_cell(accuracy, [of(5), of(5)], [low, low]).startswith("0.025 [0.000")  # touches 0
 
 
 @pytest.mark.thorough

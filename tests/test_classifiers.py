@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import classifiers
+from benchmarks.classification_ideas import CAPTION
 from benchmarks.classifiers import CONTESTANTS, REFERENCE, Clock, build_resnet18, plan_epochs, table
 from dermaseg.data import make_synthetic
 from dermaseg.models import build_cnn
@@ -73,7 +74,8 @@ def test_differences_are_to_the_reference(tmp_path):
     for name, seed, right in ((REFERENCE, 0, 0), (REFERENCE, 1, 1), ("cnn", 0, 1), ("cnn", 1, 2), ("cnn", 2, 0)):
         write_json(tmp_path / f"{name}-{seed}.json", result(name, seed, right))
     lines = table(tmp_path).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 6
+    assert lines[-1] == CAPTION
     cells = [cell.strip() for cell in lines[2].split("|")][1:]
     assert cells[:5] == [CONTESTANTS["cnn"], "1,234", "2", "3", "1.5"]
     assert (cells[5][:5], cells[6][:5], cells[8][:5]) == ("0.875", "0.250", "0.250")

@@ -1,5 +1,6 @@
 """Every example runs on a folder of photographs; one, as a newcomer runs it, on those that it makes."""
 
+import ast
 import os
 import runpy
 import subprocess
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import keras
 import pytest
+
+from dermaseg.data import Samples, Split
+from dermaseg.runs import RunFolder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "options.py")
@@ -29,6 +33,22 @@ THOROUGH = ("fuzzy_unet.py", "own_keras_loop.py")
 
 def test_every_example_is_known():
     assert set(SCRIPTS) == set(FILES)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_options_are_read_before_keras_loads_tensorflow(script):
+    tree = ast.parse((EXAMPLES / script).read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or node.names[0].name for node in imports]
+    assert all(name.partition(".")[0] not in ("keras", "dermaseg") for name in names[: names.index("options")])
+    assert {"keras", "dermaseg"} & {name.partition(".")[0] for name in names}
+
+
+def test_options_turn_on_the_kernels_that_the_command_line_turns_on(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    runpy.run_path(str(EXAMPLES / "options.py"))
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
 
 
 def arguments(script, output):
@@ -54,7 +74,17 @@ def test_example_runs(script, classes_folder, tmp_path, monkeypatch, capsys, req
         runpy.run_path(str(EXAMPLES / script), run_name="__main__")
     finally:
         sys.modules.pop("options", None)
-    assert capsys.readouterr().out.strip()
+    said = capsys.readouterr().out
+    assert said.strip()
+    shown = {
+        "two_classes.py": lambda: [line.partition(":")[0] for line in said.splitlines() if ", threshold " in line],
+        "hybrid.py": lambda: [path.stem for path in (tmp_path / "predictions").glob("*_overlay.*")],
+    }
+    if script in shown:
+        run = RunFolder.open(tmp_path / "run")
+        test = {sample.id for sample in Split.load(run.split).apply(Samples.load(run.samples))["test"]}
+        assert (names := [name.removesuffix("_overlay") for name in shown[script]()])
+        assert set(names) <= test
     assert (tmp_path / FILES[script]).stat().st_size > 1000
 
 

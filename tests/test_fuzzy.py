@@ -209,6 +209,11 @@ class Bell(keras.layers.Layer):
         return bell_membership(x, self.center, 1.0, self.slope)
 
 
+def test_a_bell_is_1_at_its_centre_however_pointed():
+    values = ops.convert_to_numpy(bell_membership(ops.convert_to_tensor([1.0, 1.1]), 1.0, 1.0, 0.01))
+    np.testing.assert_allclose(values, [1.0, 1 / (1 + 0.1**0.02)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("slope", [0.25, 0.5, 0.75, 1.0])
 def test_a_bell_has_a_finite_gradient_at_its_centre(slope):
     bell = Bell(slope)

@@ -110,8 +110,8 @@ def test_an_untrained_head_has_no_figure(tmp_path):
     text = table(tmp_path, samples, [0])
     assert "| class-only | 1 | 1,234 | 12 |  | 0.750 (0.750 to 0.750) | " in text
     assert "| mask-only | 1 | 1,234 | 12 | 0.500 (0.500 to 0.500) |  |  |" in text
-    assert "| guided less class-only | right | +0.250 |" in text
-    assert "| guided less mask-only | jaccard | +0.250 | +0.250 to +0.250 |" in text
+    assert "| guided minus class-only | right | +0.250 |" in text
+    assert "| guided minus mask-only | jaccard | +0.250 | +0.250 to +0.250 |" in text
 
 
 def test_a_folder_holds_results_of_one_setting(tmp_path):
@@ -145,7 +145,7 @@ def test_arms_are_trained_scored_and_compared(classes_folder, tmp_path):
     main([*command, *arms])
     text = (output / "table.md").read_text()
     for difference in ("shuffled-mask | right", "class-only | right", "guided-fixed | right", "guided-fixed | jaccard"):
-        assert f"| guided less {difference} |" in text
+        assert f"| guided minus {difference} |" in text
     assert "true-mask" not in text
     test = split_samples(samples, seed=0).apply(samples)["test"]
     scores = {arm: json.loads((output / f"{arm}-0.json").read_text()) for arm in arms[1:]}

@@ -116,6 +116,14 @@ def test_it_is_saved_with_the_model_and_goes_on(tmp_path):
         np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-6)
 
 
+def test_a_config_from_before_it_took_keras_s_word_is_understood():
+    config = AdamW(0.05, weight_decay=0.3).get_config()
+    del config["weight_decay"]
+    old = AdamW.from_config({**config, "decay": 0.3})
+    assert old.weight_decay == 0.3
+    assert AdamW(weight_decay=None).weight_decay == 0.0
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="what TensorFlow traces")
 def test_a_step_is_traced_once_and_its_rate_with_it():
     traced = []

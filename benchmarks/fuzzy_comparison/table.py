@@ -171,7 +171,7 @@ def _how_to_read(output: Path) -> Iterator[str]:
         "All arms of one seed share the split, the augmented pictures and their order, and the first weights of every layer "
         "of equal shape; the epoch is chosen on the validation part. Differences are arm minus control, averaged over the "
         "seeds, with a paired 95 % bootstrap interval over lesions. Better or worse is said only where that interval "
-        "excludes 0 and every seed has that sign; all else is not shown, which is not the same as equal: read the interval. "
+        "excludes 0 and every seed has that sign; 'not shown' means neither; it does not mean equal: read the interval. "
         "Jaccard is the primary figure, against soft Dice the pixel calibration error. The others are not corrected for how "
         "many they are: of twenty differences of nothing, one interval excludes 0 by chance. Seconds are of the machine that "
         "trained, with whatever else it did; those of processors count this training alone."

@@ -44,6 +44,7 @@ def main() -> None:
         learning_rate=lesson.learning_rate,
         weight_decay=lesson.weight_decay,
     )
+    machine = describe()  # the load before training: afterwards it would be that of the training itself
     found = learn(learner, material, lesson, name=contestant.name)
     write_json(
         options.result,
@@ -51,7 +52,7 @@ def main() -> None:
             "name": task.get("name", contestant.name),
             "contestant": contestant.to_json(),
             "lesson": lesson_json(lesson),
-            "machine": describe(),
+            "machine": machine,
             "threads": options.threads,
             "parameters": learner.parameters,
             "forward_flops": learner.forward_flops,

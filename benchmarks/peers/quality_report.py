@@ -129,9 +129,11 @@ def _page(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], targets: Seque
         return [*lines, "No run has finished yet.", ""]
     lesson, machine = runs[0]["lesson"], runs[0]["machine"]
     plan = "its seconds" if lesson["steps"] is None else f"{lesson['steps']} steps, at most its seconds,"
+    loads = [load for run in runs if (load := run["machine"].get("load average before")) is not None]
     versions = {name: version for run in runs for name, version in run["versions"].items()}
     lines += [
         f"- machine: {machine['processor']}, {', '.join(machine['vector instructions'])}; {runs[0]['threads']} threads",
+        f"- load average before each run: {f'{min(loads):.2f} to {max(loads):.2f}' if loads else 'unknown'}",
         f"- versions: {', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}",
         f"- each: {plan} of training in batches of {lesson['batch_size']} at {lesson['size']} px; AdamW, warm-up and cosine",
         f"  over that plan; augmentation `{lesson['augment']}`",
@@ -141,7 +143,7 @@ def _page(rows: Sequence[Mapping[str, Any]], runs: Sequence[Run], targets: Seque
         "Seconds are those at the first look that reached the target: the median seed, with the quickest and the slowest. The",
         "clock includes the first step's tracing and compiling, not the looks. **Bold** is dermaseg. Difference: the last",
         "Jaccard less that of dermaseg's shortest plan, paired by photograph and seed, with a 95 % bootstrap interval over",
-        "lesions; with few seeds it does not hold the chance of another start.",
+        "lesions; it does not cover the variation between random starts.",
         "",
     ]
     heads = "".join(f" s to {target:g} |" for target in targets)

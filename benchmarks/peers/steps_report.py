@@ -14,7 +14,9 @@ from dermaseg.runs import read_json, write_atomically, write_csv
 
 __all__ = ["step_rows", "write_report"]
 
-_BACKWARD = 2.0  # a training step also computes the gradients of features and of weights, each as much as the way forward
+_OURS = {"float32": "ours", "bfloat16": "ours-bfloat16"}
+
+_BACKWARD = 2.0  # a training step also computes the gradients of features and of weights, each as much as the forward pass
 
 
 def write_report(output: Path, *, reference: str) -> None:
@@ -33,7 +35,9 @@ def step_rows(groups: Iterable[Mapping[str, Any]], *, reference: str) -> list[di
     """Return one row for each size, mode, batch and contestant, the quickest of each case first.
 
     `speed` is the reference's time over the contestant's, the median over rounds; `speed_low` and `speed_high` are its
-    quartiles. `peak_share` is the share of the quickest matrix product in the same number format that any framework made.
+    quartiles. `times_ours` is the contestant's time over that of dermaseg's default in the same number format and round, where
+    they were measured together, with its quartiles too. `peak_share` is the share of the quickest matrix product in the same
+    number format that any framework made.
     """
     groups = list(groups)
     peaks = _matrix_peaks(groups)
@@ -43,14 +47,27 @@ def step_rows(groups: Iterable[Mapping[str, Any]], *, reference: str) -> list[di
         for case in group["cases"]:
             base = case["contestants"].get(reference, {}).get("step_s", [])
             for name, measured in case["contestants"].items():
+                default = _OURS.get(people[name].precision, "")
+                own = case["contestants"].get(default, {}).get("step_s", [])
                 key = (group["size"], case["mode"], case["batch"], name)
                 row = merged.setdefault(
-                    key, {"case": case, "who": people[name], "facts": group["facts"][name], "s": [], "speed": [], "peak": []}
+                    key,
+                    {
+                        "case": case,
+                        "who": people[name],
+                        "facts": group["facts"][name],
+                        "s": [],
+                        "speed": [],
+                        "times_ours": [],
+                        "peak": [],
+                    },
                 )
                 row["first_s"] = measured["first_s"]
                 row["s"] += [second for second in measured["step_s"] if second]
                 row["peak"] += [measured["peak_mb"]] if measured["peak_mb"] else []
                 row["speed"] += [b / s for b, s in zip(base, measured["step_s"], strict=False) if b and s]
+                if name != default:
+                    row["times_ours"] += [s / o for o, s in zip(own, measured["step_s"], strict=False) if o and s]
     rows = [_row(key, row, peaks) for key, row in merged.items() if row["s"]]
     return sorted(rows, key=lambda row: (_area(row), row["mode"] == "train", row["batch"], row["step_ms"]))
 
@@ -59,8 +76,8 @@ def _row(key: tuple[Any, ...], row: Mapping[str, Any], peaks: Mapping[str, float
     size, mode, batch, name = key
     who, facts, step_s = row["who"], row["facts"], median(row["s"])
     flops = (facts["forward_flops"] or math.nan) * batch * (1 + _BACKWARD if mode == "train" else 1)
-    speeds = row["speed"]
-    low, _, high = quantiles(speeds, n=4, method="inclusive") if len(speeds) > 1 else (speeds or [math.nan]) * 3
+    low, speed, high = _quartiles(row["speed"])
+    times_low, times, times_high = _quartiles(row["times_ours"])
     return {
         "size": size,
         "height_px": row["case"]["height"],
@@ -76,13 +93,20 @@ def _row(key: tuple[Any, ...], row: Mapping[str, Any], peaks: Mapping[str, float
         "rounds": len(row["s"]),
         "step_ms": round(1e3 * step_s, 3),
         "images_s": round(batch / step_s, 2),
-        "speed": round(median(speeds), 3) if speeds else math.nan,
+        "speed": round(speed, 3),
         "speed_low": round(low, 3),
         "speed_high": round(high, 3),
+        "times_ours": round(times, 4),
+        "times_ours_low": round(times_low, 4),
+        "times_ours_high": round(times_high, 4),
         "peak_share": round(flops / step_s / peaks[who.precision], 3) if who.precision in peaks else math.nan,
         "peak_mb": round(max(row["peak"])) if row["peak"] else math.nan,
         "first_s": round(row["first_s"], 2),
     }
+
+
+def _quartiles(values: Sequence[float]) -> Sequence[float]:
+    return quantiles(values, n=4, method="inclusive") if len(values) > 1 else (list(values) or [math.nan]) * 3
 
 
 def _area(row: Mapping[str, Any]) -> int:
@@ -113,8 +137,10 @@ def _page(
     busy = (machine.get("load average before") or 0) > 0.5
     lines += ["**The machine was not idle when this began: do not trust the times.**", ""] if busy else []
     lines += [
-        f"Speed is relative to `{reference}` in the same round: median, and quartiles over the rounds. The share of the peak",
-        "counts the operations of all convolutions (a training step: three times the way forward) against the quickest",
+        f"Speed is relative to `{reference}` in the same round: median, and quartiles over the rounds. Times ours is the time",
+        "relative to dermaseg's default on TensorFlow in the same number format, within a round too: take ratios from",
+        "there, not from the milliseconds, whose medians may be of different rounds. The share of the peak",
+        "counts the operations of all convolutions (a training step: three times the forward pass) against the quickest",
         "matrix product in the same number format. Memory is the most that the contestant's process held during the case; the",
         "first step includes tracing and compiling. **Bold** is dermaseg.",
         "",
@@ -125,8 +151,9 @@ def _page(
         lines += [
             f"## {chosen[0]['height_px']} by {chosen[0]['width_px']} px, {what}, batch of {case[2]}",
             "",
-            "| contestant | ms | images/s | speed | quartiles | GFLOP/image | share of peak | memory MB | first step s |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| contestant | ms | images/s | speed | quartiles | times ours | GFLOP/image | share of peak | memory MB | "
+            "first step s |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
             *map(_line, chosen),
             "",
         ]
@@ -143,10 +170,13 @@ def _page(
 
 def _line(row: Mapping[str, Any]) -> str:
     label = f"**{row['label']}**" if row["ours"] else row["label"]
+    times = ""
+    if not math.isnan(row["times_ours"]):
+        times = f"{row['times_ours']:.2f} ({row['times_ours_low']:.2f} to {row['times_ours_high']:.2f})"
     share = "" if math.isnan(row["peak_share"]) else f"{100 * row['peak_share']:.0f} %"
     return (
         f"| {label} | {row['step_ms']:.1f} | {row['images_s']:.1f} | {row['speed']:.2f} | "
-        f"{row['speed_low']:.2f} to {row['speed_high']:.2f} | {row['forward_gflop']:.2f} | {share} | "
+        f"{row['speed_low']:.2f} to {row['speed_high']:.2f} | {times} | {row['forward_gflop']:.2f} | {share} | "
         f"{row['peak_mb']:.0f} | {row['first_s']:.1f} |"
     )
 

@@ -9,10 +9,10 @@ Run from the repository's root:
     python -m benchmarks.peers.time_to_quality --output peers-quality --table
 
 All learn from the same decoded pixels in the same order with the same augmentation, by the same loss and optimizer, from random
-weights; one process each. With several `--learning-rates`, each is a run of its own: a peer may like another than dermaseg's.
+weights; one process each. With several `--learning-rates`, each is a run of its own: another rate may suit a peer better.
 So is each of `--minutes`: the learning rate falls over the time given, so a network that is given four times as long is still
-at a high rate where another has ended. Who is how many times as fast shows between plans: the quality after 5 minutes of one
-beside that after 20 of another.
+at a high rate where another has ended. To see how many times faster one is, compare plans: its quality after 5 minutes with
+another's after 20.
 One file a run: stop it at any time, the same command goes on with the runs that are missing. The test part stays unread.
 """
 

@@ -1,7 +1,7 @@
 """One contestant in a process of its own: JSON lines come in on standard input, answers go out on standard output.
 
 Commands: `{"do": "predict", "batch": 16, "steps": 3}` and the same with `train` time steps after one that is not timed;
-`{"do": "restart"}` begins the peak memory anew; `{"do": "multiply", "size": 1536}` times a matrix product.
+`{"do": "restart"}` resets the peak memory; `{"do": "multiply", "size": 1536}` times a matrix product.
 """
 
 from __future__ import annotations

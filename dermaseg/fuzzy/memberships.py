@@ -53,8 +53,11 @@ def bell_membership(x: Any, center: Any, width: Any, slope: float) -> Any:
         >>> float(bell_membership(3.0, 2.0, 1.0, 4.0))
         0.5
     """
-    # The floor, the least that float32 holds: the slope of a power below 1 is infinite at 0.
-    return 1.0 / (1.0 + ops.power(ops.maximum(ops.square((x - center) / width), 1.2e-38), slope))
+    squared = ops.square((x - center) / width)
+    away = squared > 0
+    # The slope of a power below 1 is infinite at 0, and must not be looked at even where it is not taken.
+    power = ops.power(ops.where(away, squared, ops.ones_like(squared)), slope)
+    return 1.0 / (1.0 + ops.where(away, power, ops.zeros_like(squared)))
 
 
 def sigmoid_membership(x: Any, center: Any, slope: Any) -> Any:

@@ -37,7 +37,10 @@ def mask_crossentropy(y_true: Any, y_pred: Any, *, from_logits: bool = False) ->
     y_true, y_pred = check_pair(y_true, y_pred)
     if y_true.shape[-1] > 1:
         pixels = ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
-    # Not Keras's, which on PyTorch raises where a network has diverged, instead of costing NaN, and rounds small losses.
+    elif keras.backend.backend() != "torch":
+        # On TensorFlow, Keras goes back to the logits of a sigmoid: a pixel that is surely wrong still has a gradient.
+        pixels = ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits)
+    # PyTorch's raises where a network has diverged, instead of costing NaN, and rounds small losses.
     elif from_logits:
         pixels = y_true * ops.softplus(-y_pred) + (1.0 - y_true) * ops.softplus(y_pred)
     else:

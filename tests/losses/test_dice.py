@@ -108,6 +108,17 @@ def test_crossentropy_of_logits_is_exact(logits, lesion):
     assert numpy(found)[0] == pytest.approx(expected, rel=1e-5, abs=1e-30)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="Keras knows the logits of a sigmoid on TensorFlow alone")
+def test_a_pixel_that_is_surely_wrong_still_teaches():
+    inputs = keras.Input((1, 1, 1))
+    kernel = keras.initializers.Constant(20.0)
+    logits = keras.layers.Conv2D(1, 1, use_bias=False, kernel_initializer=kernel)(inputs)
+    model = keras.Model(inputs, keras.layers.Activation("sigmoid")(logits))
+    model.compile(keras.optimizers.SGD(1.0), losses.OverlapCrossentropy())
+    model.train_on_batch(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1)))
+    assert model.get_weights()[0].item() < 19.6  # half of the loss is the cross-entropy, whose slope is 1
+
+
 @every_loss
 def test_a_batch_is_the_mean_of_its_pictures(loss, function):
     true, pred = masks()
