@@ -36,7 +36,10 @@ COMMANDS = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: 0, 2 for a mistake that the user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run one command and return its exit code.
+
+    It is 0, 1 for errors that `audit` found, 2 for a mistake that the user can mend, 130 for Ctrl-C, 143 for SIGTERM.
+    """
     with _output_somewhere(), _Termination() as termination:
         code = _run(arguments)
     return TERMINATED if code == INTERRUPTED and termination.asked else code

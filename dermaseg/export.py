@@ -21,7 +21,7 @@ from dermaseg.errors import DataError, DermasegError
 from dermaseg.parity import TOLERANCES, Limits, calibration_photographs, compare, make_probes
 from dermaseg.presets import load_preset
 from dermaseg.pretrained import Preset, folded_kernels, is_preset, model_file, read_card, read_weights
-from dermaseg.runs import write_atomically, write_json
+from dermaseg.runs import check_saved_model, write_atomically, write_json
 from dermaseg.runtime import OnnxModel
 from dermaseg.saving import load_model
 
@@ -225,10 +225,8 @@ def training_size(model: str | Path) -> int:
         DataError: If there is no model.
         ValueError: If it has no card, or the card says no size.
     """
-    if not (is_preset(model) or model_file(model).is_file()):
-        raise DataError(
-            f"{model}: no model here. Give a run folder with a finished training, a .keras file or a preset's name."
-        )
+    if not is_preset(model):
+        check_saved_model(model_file(model))
     size = read_card(model).get("size")
     if not isinstance(size, int):
         raise ValueError(f"{model}: no card says at which size it was trained. Give a run folder, or the height and width.")

@@ -134,7 +134,7 @@ def _fit(
                 verbose=0,
             )
     model = _best_model(task, plan, train_part, run, checkpoint)
-    card = _card(task, plan, train_part, run, checkpoint)
+    card = _card(training_plan, run, checkpoint)
     card["decisions"] = decide(model, task, plan, train_part, validation_part, common).to_dict()
     write_json(run.model_card, card)
     save_figure(training_curves(checkpoint.rows), run.path / "curves.png")
@@ -246,7 +246,8 @@ class _TrainingPlan:
         before = [(variable, np.array(variable)) for variable in model.variables]
         self.compile(model)
         batches = math.ceil(len(self.validation_part) / shared_batch(self.plan.batch_size, self.shares))
-        pace = measure_pace(model, *self.feeds(), validation_batches=batches)
+        # So that a short time is not spent on finding out what would fit into it.
+        pace = measure_pace(model, *self.feeds(), validation_batches=batches, most_s=seconds / 20)
         for variable, value in before:
             variable.assign(value)
         # One look more settles how the output is read.
@@ -254,10 +255,11 @@ class _TrainingPlan:
         fit = max(1, pace.epochs_within(left, steps_per_epoch=self.steps_per_epoch, most=self.epochs))
         if fit < self.epochs:
             whole = pace.seconds(self.epochs, steps_per_epoch=self.steps_per_epoch)
+            steps = self.epochs * self.steps_per_epoch
             warnings.warn(
-                f"{seconds / 60:g} minutes are enough for {fit * self.steps_per_epoch:,} of "
-                f"{self.epochs * self.steps_per_epoch:,} steps on this machine, so only those are planned. All of them would "
-                f"take about {whole / 60:.0f} minutes: give steps={self.plan.steps} to run them all.",
+                f"{seconds / 60:g} minutes are enough for {fit * self.steps_per_epoch:,} of {steps:,} steps on this machine, "
+                f"so only those are planned. All of them would take about {math.ceil(whole / 60)} minutes: give steps={steps} "
+                f"(--steps {steps}) to run them all.",
                 stacklevel=5,
             )
         return replace(self, plan=replace(self.plan, steps=fit * self.steps_per_epoch, minutes=None))
@@ -319,13 +321,16 @@ def _best_model(task: Task, plan: Settings, train_part: Samples, run: RunFolder,
     return model
 
 
-def _card(task: Task, plan: Settings, train_part: Samples, run: RunFolder, checkpoint: Checkpoint) -> dict[str, Any]:
-    row = checkpoint.best_row
+def _card(done: _TrainingPlan, run: RunFolder, checkpoint: Checkpoint) -> dict[str, Any]:
+    task, row = done.task, checkpoint.best_row
     assert row is not None  # or there would be no best model
     return {
         "task": task.name,
-        "size": plan.size,
-        "class_names": list(train_part.class_names) if task.target != "mask" else [],
+        "size": done.plan.size,
+        "class_names": list(done.train_part.class_names) if task.target != "mask" else [],
+        # What was asked for stands in the run's settings; of few photographs there may be fewer.
+        "steps": done.epochs * done.steps_per_epoch,
+        "batch_size": done.batch_size,
         "best_epoch": int(row["epoch"]),
         **{name: float(row[name]) for name in task.monitor},
     }

@@ -8,6 +8,7 @@ from typing import Any
 from dermaseg.data import Samples, Split
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.report import Report
+from dermaseg.run_data import settings_taken
 from dermaseg.runs import RunFolder, read_json, write_atomically
 from dermaseg.tasks import TASKS
 
@@ -38,7 +39,8 @@ def model_card(run: RunFolder, report: Report) -> str:
         Mitchell et al., 2019, "Model cards for model reporting".
     """
     saved, card, split = read_json(run.settings), read_json(run.model_card), Split.load(run.split)
-    settings, versions = saved["settings"], saved["versions"]
+    settings, versions = settings_taken(run), saved["versions"]
+    samples = Samples.load(run.samples)
     source = report.title.partition(" part of ")[2] or saved["data"]
     task = TASKS.get(saved["task"])
     lines = [
@@ -55,8 +57,9 @@ def model_card(run: RunFolder, report: Report) -> str:
         "",
         f"- Source: {source}.",
         f"- Licence of the data: {_license(source)}",
+        f"- Photographs: {', '.join(_count(name, part) for name, part in split.apply(samples).items())}.",
         f"- Split by {_ties(split)}, seed {split.seed}, SHA-256 `{split.fingerprint}`.",
-        *_warning(run, split),
+        *_warning(samples, split),
         *([f"- Classes: {', '.join(card['class_names'])}."] if card.get("class_names") else []),
         "",
         "## Training",
@@ -93,8 +96,14 @@ def _ties(split: Split) -> str:
     return " and ".join(TIES.get(tie, tie) for tie in split.group.split(", "))
 
 
-def _warning(run: RunFolder, split: Split) -> list[str]:
-    samples = Samples.load(run.samples)
+def _count(name: str, part: Samples) -> str:
+    """Say how many photographs a part has, and of how many lesions where all of them say theirs."""
+    lesions = {sample.lesion_id for sample in part}
+    known = "" if None in lesions else f" ({len(lesions):,} {'lesion' if len(lesions) == 1 else 'lesions'})"
+    return f"{len(part):,} in {name}{known}"
+
+
+def _warning(samples: Samples, split: Split) -> list[str]:
     unknown = sum(sample.lesion_id is None and sample.patient_id is None for sample in samples)
     if split.group == "image":
         why = "The split was asked for by image, or nothing in the data said which belong together"

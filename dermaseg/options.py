@@ -210,7 +210,8 @@ def _audit(audit: argparse.ArgumentParser) -> None:
         "dermaseg audit ham10000",
         "dermaseg audit ham10000 --run run --json",
     )
-    audit.add_argument("data", type=Path, metavar="DIR", help="folder of photographs")
+    audit.epilog += "\n\nThe exit code is 1 if there are errors; for warnings it stays 0."
+    audit.add_argument("data", type=Path, metavar="DIR", help="folder of photographs, with or without masks or classes")
     audit.add_argument("--run", type=Path, help="also check the split of this run for leaks")
     audit.add_argument("--json", action="store_true", help="print the findings as JSON")
 

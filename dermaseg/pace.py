@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ SAVE_EVERY_S = 20.0
 """Seconds after which an epoch writes its state though it was not validated."""
 
 _WARM_UP, _TIMED = 16, 24  # batches; the first compile, and others come from a queue that was filled meanwhile
+_FEWEST = 8  # batches, half of them timed, where more would take too much of the time that there is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,65 +55,85 @@ class Pace:
 
 
 class _Clock(keras.callbacks.Callback):
-    """Note when batches end."""
+    """Note when batches end.
 
-    def __init__(self) -> None:
+    Args:
+        most_s: Stop after so many seconds beyond the first batch, though not before a few more.
+    """
+
+    def __init__(self, most_s: float) -> None:
         super().__init__()
-        self.ends: list[float] = []
+        self.most_s = most_s
+        self.ends: list[float] = []  # the start before them
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Wait for the step, for an accelerator may be behind, and note its end."""
         float((logs or {}).get("loss", 0.0))
         self.ends.append(time.perf_counter())
+        if len(self.ends) > _FEWEST and self.ends[-1] - self.ends[1] > self.most_s:
+            self.model.stop_training = self.model.stop_evaluating = True
 
     on_test_batch_end = on_train_batch_end
 
     @property
     def batch_s(self) -> float:
-        """The mean of the batches after the warm-up; of fewer, of the last half; of one, that."""
+        """The mean of the batches after the warm-up; of fewer, of the last half. The first, which compiles, never counts."""
         first = min(_WARM_UP, (len(self.ends) - 1) // 2)
         return (self.ends[-1] - self.ends[first]) / (len(self.ends) - 1 - first)
 
+    @property
+    def first_s(self) -> float:
+        """What the first batch took longer than the others."""
+        return max(0.0, self.ends[1] - self.ends[0] - self.batch_s)
 
-def measure_pace(model: keras.Model, training: Any, validation: Any, *, validation_batches: int) -> Pace:
-    """Rehearse a few steps and a part of a validation with a compiled model, which is spoiled by it.
+
+def measure_pace(
+    model: keras.Model, training: Any, validation: Any, *, validation_batches: int, most_s: float = math.inf
+) -> Pace:
+    """Rehearse a few steps and a few batches of a validation with a compiled model, which is spoiled by it.
 
     Args:
         model: A model like the one to train, compiled like it.
         training: What `fit` takes.
         validation: What `evaluate` takes.
         validation_batches: How many batches it has.
+        most_s: Seconds after which each of the two rehearsals may end, beside compiling.
 
     Returns:
-        The pace. `first_s` is 0: so short a rehearsal can't tell how much longer a first epoch takes.
+        The pace; `first_s` is what compiling takes.
     """
-    step_s = _batch_seconds(lambda clock: model.fit(_some(training), shuffle=False, callbacks=[clock], verbose=0))
+    steps = _rehearse(lambda clock: model.fit(_some(training), shuffle=False, callbacks=[clock], verbose=0), most_s)
     # Saved before it is evaluated: at the end of `fit` Keras gives averaged weights to the model without copying them, and on
     # JAX an evaluation deletes what it is given.
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         model.save(Path(folder) / "state.keras")
         save_s = time.perf_counter() - began
-    look_s = validation_batches * _batch_seconds(lambda clock: model.evaluate(_some(validation), callbacks=[clock], verbose=0))
-    return Pace(step_s=step_s, look_s=look_s, save_s=save_s)
+    looks = _rehearse(lambda clock: model.evaluate(_some(validation), callbacks=[clock], verbose=0), most_s)
+    return Pace(
+        step_s=steps.batch_s,
+        look_s=validation_batches * looks.batch_s,
+        save_s=save_s,
+        first_s=steps.first_s + looks.first_s,
+    )
 
 
 def _some(batches: Any) -> Any:
-    """Return the first few batches of a data set."""
+    """Return the first few batches of a data set, again and again where it has fewer: the first alone tells no pace."""
     if not isinstance(batches, keras.utils.PyDataset):
-        return batches.take(_WARM_UP + _TIMED)
+        return batches.repeat().take(_WARM_UP + _TIMED)
 
     class Some(keras.utils.PyDataset):
-        num_batches = min(_WARM_UP + _TIMED, batches.num_batches)
+        num_batches = _WARM_UP + _TIMED
 
         def __getitem__(self, index: int) -> Any:
-            return batches[index]
+            return batches[index % batches.num_batches]
 
     return Some()
 
 
-def _batch_seconds(rehearse: Callable[[_Clock], Any]) -> float:
-    clock = _Clock()
+def _rehearse(act: Callable[[_Clock], Any], most_s: float) -> _Clock:
+    clock = _Clock(most_s)
     clock.ends.append(time.perf_counter())
-    rehearse(clock)
-    return clock.batch_s
+    act(clock)
+    return clock

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import csv
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,26 @@ __all__ = ["save_predictions"]
 PAGE_PHOTO_PX = 480
 _SAVERS = min(4, os.cpu_count() or 1)  # threads: saving and measuring takes several times as long as predicting
 _FORMULA_SIGNS = ("=", "+", "-", "@")  # with which a cell begins that spreadsheets compute
+_CSV_DIGITS = 6  # significant ones, of what is measured on a photograph
+_MEANINGS = {
+    "mel": "melanoma",
+    "nv": "melanocytic nevus",
+    "bcc": "basal cell carcinoma",
+    "akiec": "actinic keratosis or intraepithelial carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "vasc": "vascular lesion",
+}
 UNITS = {"px": "px", "mm": "mm", "mm2": "mm²", "deg": "degrees"}
 
 
 def save_predictions(
-    predictions: Iterable[tuple[str, Prediction]], folder: str | Path, *, measure: bool = True, page: bool = True
+    predictions: Iterable[tuple[str, Prediction]],
+    folder: str | Path,
+    *,
+    measure: bool = True,
+    page: bool = True,
+    about: Mapping[str, Any] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Write each prediction's mask and overlay, its row of `predictions.csv` and its card of `predictions.html`, as it comes.
 
@@ -40,7 +55,8 @@ def save_predictions(
         folder: Where to write.
         measure: Add the measurements of `dermaseg.measurements.measure_lesion` to the table and the page, where the model
             outlines lesions.
-        page: Write the page. It holds a small copy of every photograph.
+        page: Write the page, with a small copy of every photograph; else remove that of earlier predictions.
+        about: What the page says at its top, by name: which model, when, how. The class codes of HAM10000 are explained there.
 
     Yields:
         For each photograph its summary, the paths written, and its measurements: a row of the table. There an apostrophe stands
@@ -52,7 +68,7 @@ def save_predictions(
     """
     folder = Path(folder)
     with contextlib.ExitStack() as opened, ThreadPoolExecutor(_SAVERS) as savers:
-        write = _open_files(opened, folder, page=page)
+        write = _open_files(opened, folder, page=page, about=about or {})
         pending: collections.deque[Future[tuple[dict[str, Any], Card | None]]] = collections.deque()
 
         def first() -> dict[str, Any]:
@@ -86,7 +102,7 @@ def _save(name: str, prediction: Prediction, folder: Path, *, measure: bool, pag
 
 
 def _open_files(
-    opened: contextlib.ExitStack, folder: Path, *, page: bool
+    opened: contextlib.ExitStack, folder: Path, *, page: bool, about: Mapping[str, Any]
 ) -> Callable[[dict[str, Any], Card | None], dict[str, Any]]:
     """Return a function that adds a photograph to the table and the page, which it opens at the first, and returns its row."""
     table: csv.DictWriter[str] | None = None
@@ -98,8 +114,12 @@ def _open_files(
         if table is None:
             table = csv.DictWriter(opened.enter_context(stream_text(folder / "predictions.csv")), list(flat))
             table.writeheader()
-            if page:
-                add_card = opened.enter_context(_page().stream_cards(folder / "predictions.html", max_px=PAGE_PHOTO_PX))
+            if not page:  # an earlier one would show other photographs than the table, or the same with other figures
+                (folder / "predictions.html").unlink(missing_ok=True)
+            else:
+                add_card = opened.enter_context(
+                    _page(about, row.get("classes", {})).stream_cards(folder / "predictions.html", max_px=PAGE_PHOTO_PX)
+                )
         table.writerow(flat)
         if add_card is not None and card is not None:
             add_card(card)
@@ -108,9 +128,13 @@ def _open_files(
     return write
 
 
-def _page() -> Page:
+def _page(about: Mapping[str, Any], class_names: Iterable[str]) -> Page:
     page = Page("Predictions")
     page.note(NOT_A_DIAGNOSIS, tone="warning")
+    codes = [f"{name} = {_MEANINGS[name]}" for name in class_names if name in _MEANINGS]
+    facts = {**about, **({"classes": "; ".join(codes)} if codes else {})}
+    if facts:
+        page.facts(facts)
     return page
 
 
@@ -129,7 +153,7 @@ def _card(name: str, prediction: Prediction, row: dict[str, Any]) -> Card:
     if above:
         facts["above threshold"] = ", ".join(above)
     for key, value in row.get("measurements", {}).items():
-        if isinstance(value, float):
+        if isinstance(value, (int, float)):  # bool too; None has no place on a card
             facts[_title(key)] = value
         elif key in ("colours", "skin_tone"):
             facts[_title(key)] = ", ".join(value) if isinstance(value, list) else value
@@ -167,7 +191,10 @@ def _shrunk(prediction: Prediction, *, outlined: bool = False) -> Any:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Put nested figures into columns of their own, `p_nv`, `asymmetry` ...; names in one column stand apart by "; "."""
+    """Put nested figures into columns of their own, `p_nv`, `asymmetry` ...; names in one column stand apart by "; ".
+
+    Figures are rounded: what digits beyond the sixth say is no property of the photograph.
+    """
     flat = {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
     if str(row["photo"]).startswith(_FORMULA_SIGNS):
         flat["photo"] = f"'{row['photo']}"
@@ -175,7 +202,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat |= {name: "; ".join(row[name]) for name in ("possible", "above_threshold") if name in row}
     for key, value in row.get("measurements", {}).items():
         if isinstance(value, dict):
-            flat |= {f"{key}_{name}": share for name, share in value.items()}
+            flat |= {f"{key}_{name}".replace(" ", "_"): share for name, share in value.items()}
         else:
             flat[key] = "; ".join(value) if isinstance(value, list) else value
-    return flat
+    return {key: float(f"{value:.{_CSV_DIGITS}g}") if isinstance(value, float) else value for key, value in flat.items()}

@@ -87,7 +87,7 @@ class Report:
     data: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the rows, ready for JSON; a figure that is not defined is None."""
+        """Return all but the rows, ready for JSON; a figure that is not defined, and an end of no interval, is None."""
         content: dict[str, Any] = {
             "title": self.title,
             **({} if self.data is None else {"data": self.data}),

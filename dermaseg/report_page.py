@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from dermaseg.metrics import reliability
 from dermaseg.plots import cases, choose_cases, confusion_matrix_plot, reliability_diagram, roc_curves, save_figure
 from dermaseg.prediction import Predictor
 from dermaseg.report import Diagnoses, Report
+from dermaseg.run_data import settings_taken
 from dermaseg.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["write_pictures_and_page"]
 
+# What must not be taken for the photographs that are scored, where these are none of the run's.
+_OF_TRAINING = {"data": "data of the training", "split": "split of the training"}
 DPI = 160  # sharp on screens of two dots a CSS pixel
 
 
@@ -44,18 +48,23 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
     saved = [(caption, folder.path / f"{file}.png") for file, (caption, _) in pictures.items()]
     for (_, path), (_, figure) in zip(saved, pictures.values(), strict=True):
         save_figure(figure, path, dpi=DPI)
-    _page(folder, report, saved).save(folder.path / f"{name}.html")
+    # Of the run's own data the title names a part.
+    others = report.title.startswith(f"{folder.read_settings()['task']}: all of ")
+    scored = (report.data or samples.source or "a table") if others else None
+    _page(folder, report, saved, scored=scored).save(folder.path / f"{name}.html")
 
 
-def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]]) -> Page:
-    page = Page(report.title, subtitle=f"{len(report.rows)} photographs in {report.groups} independent groups (lesions)")
+def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]], *, scored: str | None) -> Page:
+    page = Page(
+        report.title, subtitle=f"{len(report.rows)} photographs in {report.groups} independent groups (lesions, where known)"
+    )
     page.note(NOT_A_DIAGNOSIS, tone="warning")
     page.section("Figures")
     page.tiles(
         Tile(
             name=name.replace("_", " "),
             value=f"{interval.value:.3f}",
-            detail=f"95 % interval {interval.low:.3f} to {interval.high:.3f}",
+            detail="" if math.isnan(interval.low) else f"95 % interval {interval.low:.3f} to {interval.high:.3f}",
             meaning=meaning,
         )
         for (name, interval), (_, _, meaning) in zip(report.figures.items(), report.figure_rows(), strict=True)
@@ -71,11 +80,15 @@ def _page(folder: RunFolder, report: Report, pictures: Sequence[tuple[str, Path]
         page.table(_records(*report.class_table()))
     for grouping in report.subgroups:
         page.section(f"By {grouping.replace('_', ' ')}")
-        page.table(_records(*report.subgroup_table(grouping)), caption="Brackets hold 95 % bootstrap intervals over lesions.")
+        page.table(
+            _records(*report.subgroup_table(grouping)), caption="Brackets hold 95 % bootstrap intervals over the groups."
+        )
     page.section("Where it comes from")
     saved = folder.read_settings()
     facts = {name: saved.get(name) for name in ("task", "data", "split", "precision", "start") if saved.get(name)}
-    asked = {**saved["settings"], **saved.get("versions", {})}
+    if scored is not None:
+        facts = {"photographs": scored, **{_OF_TRAINING.get(name, name): value for name, value in facts.items()}}
+    asked = {**settings_taken(folder), **saved.get("versions", {})}
     page.facts({**facts, **asked, **facts})  # first in order, and the precision that was taken where "auto" was asked for
     return page
 

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,51 @@ from dermaseg.data import Split, official_split, read_samples, split_samples
 from dermaseg.data.duplicates import near_identical_pairs, thumbnail
 from dermaseg.data.grouping import copies
 from dermaseg.data.images import read_image
+from dermaseg.data.layout import IMAGE_SUFFIXES, few, scan
 from dermaseg.data.samples import Sample, Samples
 from dermaseg.errors import DataError
-from dermaseg.runs import RunFolder
+from dermaseg.runs import RunFolder, read_json
 from dermaseg.tasks import TASKS, Settings, Task, get_task
 
-__all__ = ["draw_split", "is_own", "learning_parts", "load_samples", "settings_of", "task_of", "with_absolute_paths"]
+__all__ = [
+    "check_output",
+    "draw_split",
+    "is_own",
+    "learning_parts",
+    "load_samples",
+    "settings_of",
+    "settings_taken",
+    "task_of",
+    "warn_of_absent_classes",
+    "with_absolute_paths",
+]
 
 Progress = Callable[[int, int], None]
 
 _LOOK_PX = (128, 128)  # four times a thumbnail's side: JPEGs decode in a fraction of the time, and the thumbnails are alike
+
+
+def check_output(output: str | Path) -> None:
+    """Refuse a folder in which no run can begin: one with a run, or a part of one, and one with pictures or other folders.
+
+    A run among photographs would make a model of their folder, where `predict` is given it, and its own pictures photographs.
+    Hidden files and others, as a log, may be there.
+
+    Raises:
+        DataError: If it is such a folder.
+    """
+    run = RunFolder(Path(output))
+    run.check_unused()
+    if not run.path.is_dir():
+        return
+    listing = scan(run.path)
+    folders = [name for name in listing.folders if name != run.cache.name]  # which an interrupt may have left
+    found = folders or [name for name in listing.files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if found:
+        raise DataError(
+            f"{run.path}: holds {'the folder ' if folders else ''}{found[0]}, which is none of a run's. Give the run a folder "
+            "of its own."
+        )
 
 
 def is_own(task: Task) -> bool:
@@ -74,6 +110,16 @@ def settings_of(run: RunFolder) -> Settings:
         raise DataError(f"{run.settings}: {error}") from error
 
 
+def settings_taken(run: RunFolder) -> dict[str, Any]:
+    """Return the settings of a run for people, with the steps and the batch size that came of them where they are others."""
+    settings: dict[str, Any] = dict(read_json(run.settings)["settings"])
+    card = read_json(run.model_card) if run.model_card.is_file() else {}
+    for name in ("steps", "batch_size"):
+        if card.get(name, settings[name]) != settings[name]:
+            settings[name] = f"{card[name]} (setting: {settings[name]})"
+    return settings
+
+
 def load_samples(run: RunFolder, data: str | Path | Samples | None = None, task: str | Task | None = None) -> Samples:
     """Return the samples that a run's task works on: the run's own, or those of another folder or table.
 
@@ -85,11 +131,20 @@ def load_samples(run: RunFolder, data: str | Path | Samples | None = None, task:
         task: As for `task_of`; the run's own data do without.
 
     Raises:
-        DataError: If no sample has what the task predicts, or one is of a class that the run does not know.
+        DataError: If no sample has what the task predicts, one is of a class that the run does not know, or the run's own
+            photographs have moved.
         ValueError: If the run is of a task of the caller's own, which is not given.
     """
     if data is None:
-        return Samples.load(run.samples)
+        samples = Samples.load(run.samples)
+        # One of each folder: to ask for each of ten thousand would take seconds on a network disk.
+        of_each_folder = {sample.image.parent: sample.image for sample in samples}.values()
+        if of_each_folder and not any(path.is_file() for path in of_each_folder):
+            raise DataError(
+                f"{run.path}: its photographs have moved, {next(iter(of_each_folder))} does not exist. Say where they are: "
+                f"dermaseg train --resume {run.path} --data FOLDER, or resume({str(run.path)!r}, data=FOLDER) in Python."
+            )
+        return samples
     saved, task = run.read_settings(), task_of(run, task)
     samples = task.select(data if isinstance(data, Samples) else read_samples(data))
     if not len(samples):
@@ -140,6 +195,23 @@ def learning_parts(split: Split, samples: Samples) -> tuple[Samples, Samples]:
         if not len(parts.get(name, ())):
             raise DataError(f"the split has no {name} part. It needs a train and a validation part.")
     return parts["train"], parts["validation"]
+
+
+def warn_of_absent_classes(split: Split, samples: Samples) -> None:
+    """Warn of classes of which the validation or the test part has no photograph, though the table has some."""
+    parts = split.apply(samples)
+    for name, consequence in (
+        ("validation", "such a class gets no threshold, and the best epoch is chosen without it"),
+        ("test", "balanced accuracy and macro AUC leave such a class out"),
+    ):
+        counts = parts[name].class_counts() if name in parts else {}
+        absent = [each for each, count in samples.class_counts().items() if count and not counts.get(each, 1)]
+        if absent:
+            warnings.warn(
+                f"{samples.source or 'data'}: the {name} part has no photograph of {few(absent)}: {consequence}. "
+                "Add photographs of more lesions.",
+                stacklevel=3,
+            )
 
 
 def with_absolute_paths(sample: Sample) -> Sample:

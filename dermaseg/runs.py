@@ -20,6 +20,9 @@ from dermaseg.errors import DataError
 __all__ = ["RunFolder", "read_json", "stream_text", "versions", "write_atomically", "write_csv", "write_json"]
 
 
+_SAVED_MODEL = "saved_model.pb"  # in an exported folder
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Where each file of a run stands.
@@ -157,6 +160,34 @@ def locked_folder(folder: Path, refusal: str) -> Iterator[None]:
         except OSError:  # disks of some networks know no locks
             pass
         yield
+
+
+def check_saved_model(file: Path) -> None:
+    """Refuse what is no saved Keras model by its place alone: loading Keras to find out takes seconds.
+
+    Args:
+        file: A `.keras` file, as `dermaseg.pretrained.model_file` returns it.
+
+    Raises:
+        DataError: If the file is missing, stands for an unfinished run, or is an export.
+    """
+    folder = RunFolder(file.parent)
+    in_folder = file == folder.model
+    if (file.is_file() and file.suffix.lower() in (".onnx", ".tflite")) or (
+        in_folder and (file.parent / _SAVED_MODEL).is_file()
+    ):
+        raise DataError(
+            f"{folder.path if in_folder else file}: is exported already, and no Keras model any more. Give the run folder or "
+            "the .keras file that it was made of."
+        )
+    if file.is_file():
+        return
+    if in_folder and folder.settings.is_file():
+        raise DataError(
+            f"{folder.path}: its training is not finished, so there is no model yet. Go on with it: "
+            f"dermaseg train --resume {folder.path}"
+        )
+    raise DataError(f"{file}: no model here. Give a run folder with a finished training, or a .keras file.")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

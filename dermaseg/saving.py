@@ -19,6 +19,7 @@ import dermaseg.monte_carlo
 import dermaseg.optimizers  # noqa: F401
 from dermaseg.errors import DataError
 from dermaseg.pretrained import model_file
+from dermaseg.runs import check_saved_model
 
 __all__ = ["load_model"]
 
@@ -31,11 +32,10 @@ def load_model(path: str | Path, *, compiled: bool = False) -> keras.Model:
         compiled: Also restore loss, metrics and the optimizer's state.
 
     Raises:
-        DataError: If the file is missing, damaged or no model.
+        DataError: If the file is missing, damaged or no Keras model, or the run that it would be of is not finished.
     """
     path = model_file(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no model here. Give a run folder with a finished training, or a .keras file.")
+    check_saved_model(path)
     try:
         if path.suffix != ".keras" and path.suffix.lower() == ".keras":  # Keras knows its files by small letters alone
             with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +28,17 @@ from dermaseg.fitting import Callbacks, fit, new_model, shared_batch
 from dermaseg.models.inception_resnet import check_sides
 from dermaseg.precision import choose_precision
 from dermaseg.pretrained import is_preset
-from dermaseg.run_data import draw_split, is_own, learning_parts, load_samples, settings_of, task_of, with_absolute_paths
+from dermaseg.run_data import (
+    check_output,
+    draw_split,
+    is_own,
+    learning_parts,
+    load_samples,
+    settings_of,
+    task_of,
+    warn_of_absent_classes,
+    with_absolute_paths,
+)
 from dermaseg.runs import RunFolder, read_json, versions, write_atomically, write_json
 from dermaseg.saving import load_model
 from dermaseg.tasks import Settings, Task, get_task
@@ -57,7 +69,8 @@ def train(
     Args:
         task: A name in `dermaseg.tasks.TASKS`, or a task of your own.
         data: A folder in one of the layouts of `read_samples`, or a table of samples.
-        output: The run folder. It must not hold a run yet, nor the model, history or checkpoints of one.
+        output: The run folder. It must not hold a run yet, nor the model, history or checkpoints of one, nor pictures or other
+            folders: a run among photographs would be taken for one of the two. Other files, as a log, may be there.
         split: `"random"`: 70 % of the photographs train, 15 % validate and 15 % test, in whole lesions. `"official"`: the test
             part that the data came with (`Test/` beside `Train/`), by `official_split`, to compare with published figures.
             Or a split of your own.
@@ -74,14 +87,15 @@ def train(
         The run folder: model, split, settings, versions, history.
 
     Raises:
-        DataError: If the data cannot be read, the folder already holds a run or a part of one, or another process trains there.
+        DataError: If the data cannot be read, the folder already holds a run or a part of one, pictures or other folders, or
+            another process trains there.
         ValueError: If a setting is outside its range, or an argument in `model` is no JSON value.
         TrainingError: If the loss becomes no number, or the validation lacks a figure that the task's monitor names.
 
     Warns:
-        UserWarning: If photographs say neither lesion nor patient, if photographs are left out, if fewer steps are planned than
-            asked for because `minutes` allow no more, or if a trained classifier does no better on the validation part than
-            always naming the commonest class.
+        UserWarning: If photographs say neither lesion nor patient, if photographs are left out, if a class has no photograph in
+            the validation or test part, if fewer steps are planned than asked for because `minutes` or `max_epochs` allow no
+            more, or if a trained classifier does no better on the validation part than always naming the commonest class.
     """
     chosen = get_task(task) if isinstance(task, str) else task
     unknown = set(settings) - {field.name for field in dataclasses.fields(Settings)}
@@ -93,17 +107,21 @@ def train(
         settings = {"minutes": None, **settings}  # whoever says how many steps wants so many
     plan = dataclasses.replace(chosen.settings, **settings)
     plan = dataclasses.replace(plan, augment_on=choose_device(plan.augment_on), model=_as_json(plan.model))
-    RunFolder(Path(output)).check_unused()
+    check_output(output)
     samples = chosen.prepare(data if isinstance(data, Samples) else read_samples(data)).map(with_absolute_paths)
     if isinstance(split, Split):
         parts = split
     else:
         samples, parts = draw_split(samples, split, seed=plan.seed, by_class=chosen.target != "mask", progress=on_decode)
     train_part, _ = learning_parts(parts, samples)
+    if chosen.target != "mask":
+        warn_of_absent_classes(parts, samples)
     height, width = canvas(train_part, plan.size)
     precision = choose_precision(plan.precision)
     # Before anything is written: a folder with a run that can't begin could neither be resumed nor used again.
     _check_plan(chosen, plan, train_part)
+    if "steps" in settings and "max_epochs" not in settings:
+        _warn_of_fewer_steps(plan, len(train_part))
     model = new_model(chosen, plan, train_part, precision=precision, start=start)
     check_sides(model, height, width)
     weights = plan.model.get("weights")
@@ -172,6 +190,18 @@ def _check_plan(task: Task, plan: Settings, train_part: Samples) -> None:
         raise ValueError("several processes feed their own rows: set DataParallel(auto_shard_dataset=False).")
 
 
+def _warn_of_fewer_steps(plan: Settings, images: int) -> None:
+    """Warn where so few photographs are not seen often enough to make the steps that were asked for."""
+    per_epoch = images // shared_batch(min(plan.batch_size, images), batch_shares())
+    if round(plan.steps / per_epoch) > plan.max_epochs:
+        epochs = math.ceil(plan.steps / per_epoch)
+        warnings.warn(
+            f"{plan.max_epochs * per_epoch:,} of {plan.steps:,} steps are run: max_epochs={plan.max_epochs} passes over "
+            f"{images} training photographs make no more. Give max_epochs={epochs} (--max-epochs {epochs}) to run them all.",
+            stacklevel=3,
+        )
+
+
 def resume(
     output: str | Path,
     *,
@@ -200,6 +230,8 @@ def resume(
     run = RunFolder.open(output)
     task = task_of(run, task)
     plan = settings_of(run)
+    if run.model.is_file() and data is None:
+        return run  # its photographs may have gone
     if not run.model.is_file():
         if plan.augment_on == "accelerator" and keras.backend.backend() != "jax":
             raise DataError(
@@ -240,7 +272,7 @@ def recalibrate(run: str | Path | RunFolder, *, sensitivity: float | None = None
     """
     folder = run if isinstance(run, RunFolder) else RunFolder.open(run)
     task = task_of(folder, task)
-    train_part, validation_part = learning_parts(Split.load(folder.split), Samples.load(folder.samples))
+    train_part, validation_part = learning_parts(Split.load(folder.split), load_samples(folder))
     common = {"size": tuple(folder.read_settings()["canvas"]), "target": task.target, "cache_dir": folder.cache}
     plan = settings_of(folder)
     if sensitivity is not None:
@@ -306,7 +338,10 @@ def average_runs(runs: Sequence[str | Path | RunFolder], output: str | Path, *, 
         shutil.copyfile(last.samples, mean.samples)
         shutil.copyfile(last.split, mean.split)
         write_json(mean.settings, {**saved[-1], "start": None})
-        card = {name: read_json(last.model_card)[name] for name in ("task", "size", "class_names")}
+        own = read_json(last.model_card)
+        card: dict[str, Any] = {
+            name: own[name] for name in ("task", "size", "class_names", "steps", "batch_size") if name in own
+        }
         write_json(mean.model_card, {**card, "mean_of": [str(folder.path) for folder in folders]})
         models[-1].save(mean.model)
         recalibrate(mean, task=task)

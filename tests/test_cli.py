@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dermaseg import cli, commands, options
-from dermaseg.commands import predicting
+from dermaseg.commands import looking, predicting
 from dermaseg.console import load_backend_quietly
-from dermaseg.data import Samples, Split, make_synthetic, read_mask, read_samples
+from dermaseg.data import Sample, Samples, Split, make_synthetic, read_mask, read_samples
 from dermaseg.evaluation import evaluate_run
 from dermaseg.pretrained import DEFAULT_PRESET, find_preset
 from dermaseg.tasks import Settings
@@ -143,6 +143,13 @@ def test_presets_say_what_they_may_be_used_for(capsys):
     assert json.loads(capsys.readouterr().out)[0]["name"] == DEFAULT_PRESET
 
 
+def test_a_card_shows_a_figure_without_an_interval():
+    preset = find_preset(DEFAULT_PRESET)
+    figures = {"test": {"images": 1, "jaccard": {"value": 0.5, "low": None, "high": None}}}
+    card = {**preset.card, "figures": figures}
+    assert f"  {'jaccard':24} 0.500" in list(looking._card_lines(dataclasses.replace(preset, card=card)))
+
+
 def test_an_unknown_preset_is_a_mistake(capsys):
     assert "there is no preset 'huge'" in fails(capsys, "presets", "huge")
 
@@ -156,6 +163,15 @@ def test_warnings_are_one_line(capsys, monkeypatch):
     monkeypatch.setattr(warn, "__name__", "tasks")
     assert cli.run(["tasks"]) == 0
     assert capsys.readouterr().err == "dermaseg: warning: photographs say neither\n"
+
+
+def test_a_finished_run_is_scored_again_and_said_to_be_finished(run, capsys):
+    before = (run / "model.keras").read_bytes()
+    (run / "report.json").unlink()
+    assert cli.run(["train", "--resume", str(run)]) == 0
+    assert f"{run}: this training was finished already. It is scored again." in capsys.readouterr().err.replace("\n", " ")
+    assert (run / "report.json").is_file()
+    assert (run / "model.keras").read_bytes() == before
 
 
 def test_training_ends_with_a_report(run):
@@ -239,7 +255,7 @@ def test_an_interrupted_demo_says_how_to_go_on(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("dermaseg.training.train", interrupted)
     output = tmp_path / "demo"
-    assert cli.run(["demo", "--images", "4", "--output", str(output)]) == cli.INTERRUPTED
+    assert cli.run(["demo", "--images", "24", "--output", str(output)]) == cli.INTERRUPTED
     said = capsys.readouterr().err.replace("\n", "")
     assert said.endswith(f"Interrupted. Go on with: dermaseg train --resume {output / 'run'}")
     assert f"dermaseg train --resume {output / 'run'}" in fails(capsys, "demo", "--output", output)
@@ -406,6 +422,25 @@ def test_audit_of_a_clean_set(data, capsys):
     assert [finding for finding in audit["findings"] if finding["severity"] == "error"] == []
 
 
+def test_audit_lists_errors_and_its_exit_code_says_so(tmp_path, capsys, monkeypatch):
+    for name in "abcd":
+        (tmp_path / f"{name}.jpg").write_text("no photograph")
+    Image.new("RGB", (40, 30)).save(tmp_path / "e.png")
+    monkeypatch.setattr("dermaseg.commands.looking.MOST_LISTED", 3)
+    assert cli.run(["audit", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert all(f"- {tmp_path / name}.jpg" in out for name in "abc")
+    assert f"- {tmp_path / 'd'}.jpg" not in out
+    assert "- and 1 more: --json lists all" in out
+    assert "found neither masks nor classes; looking at the photographs alone" in " ".join(err.split())
+    for name in "abcd":
+        (tmp_path / f"{name}.jpg").unlink()
+    Image.new("RGB", (20, 20)).save(tmp_path / "tiny.png")
+    assert cli.run(["audit", str(tmp_path)]) == 0
+    assert "| tiny image | warning |" in capsys.readouterr().out
+    assert "found neither masks nor classes" in fails(capsys, "train", "--data", tmp_path, "--output", tmp_path / "run")
+
+
 def test_mistakes_are_one_line_and_code_2(run, data, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -435,16 +470,52 @@ def test_tensorflows_advice_against_several_sizes_is_not_shown():
     assert [bool(logging.getLogger("tensorflow").filter(record)) for record in said] == [False, True]
 
 
-def test_a_wrong_path_is_named_before_a_backend_loads(tmp_path):
-    for arguments in (
-        ["train", "--data", "nowhere", "--output", "run"],
-        ["train", "--resume", "nowhere"],
-        ["evaluate", "nowhere"],
-    ):
-        code = f"import sys; from dermaseg import cli; assert cli.run({arguments!r}) == 2; assert 'keras' not in sys.modules"
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert "dermaseg: nowhere" in done.stderr
+def test_a_wrong_path_or_setting_is_named_before_a_backend_loads(data, tmp_path):
+    for folder in ("flat", "unfinished"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "lesion.jpg").touch()
+    for folder in ("unfinished", "used"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "settings.json").write_text("{}")
+    (tmp_path / "lesion.onnx").touch()
+    moved = Samples([Sample("a", tmp_path / "gone" / "a.jpg")])
+    for folder in ("moved", "finished"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "settings.json").write_text("{}")
+        moved.save(tmp_path / folder / "samples.json")
+    (tmp_path / "finished" / "model.keras").touch()
+    train = ["train", "--data", str(data), "--output"]
+    mistakes = (
+        (["train", "--data", "nowhere", "--output", "run"], "nowhere does not exist"),
+        (["train", "--data", "flat", "--output", "run"], "Looked there and one level down"),
+        ([*train, "run", "--steps", "0"], "steps must be a positive integer"),
+        ([*train, "run", "--batch-size", "0"], "batch_size must be a positive integer"),
+        ([*train, "run", "--start", "nowhere"], "nowhere: no model here"),
+        ([*train, "run", "--start", "unfinished"], "unfinished: its training is not finished"),
+        ([*train, "used"], "used: holds a run already"),
+        ([*train, "flat"], "flat: holds lesion.jpg, which is none of a run's"),
+        (["train", "--resume", "nowhere"], "nowhere: not a run folder"),
+        (["train", "--resume", "moved"], "moved: its photographs have moved"),
+        (["evaluate", "nowhere"], "nowhere: not a run folder"),
+        (["evaluate", "unfinished"], "Go on with it: dermaseg train --resume unfinished"),
+        (["evaluate", "finished"], "Say where they are: dermaseg train --resume finished --data FOLDER"),
+        (["export", "unfinished", "lesion.tflite"], "unfinished: its training is not finished"),
+        (["export", "lesion.onnx", "again.onnx"], "lesion.onnx: is exported already"),
+        (["export", "unfinished", "lesion.pt"], "no format has the suffix '.pt'"),
+        (["demo", "--images", "0"], "--images must be 24 at least"),
+        (["demo", "--steps", "0"], "steps must be a positive integer"),
+    )
+    code = (
+        "import json, sys; from dermaseg import cli\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    assert cli.run(arguments) == 2\n"
+        "    assert 'keras' not in sys.modules, arguments"
+    )
+    given = json.dumps([arguments for arguments, _ in mistakes])
+    done = subprocess.run([sys.executable, "-c", code, given], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.split("dermaseg: ")[1:]
+    assert [words in line for line, (_, words) in zip(said, mistakes, strict=True)] == [True] * len(mistakes), said
 
 
 def test_an_unknown_option_shows_the_usage_of_its_command(capsys):
@@ -661,16 +732,17 @@ def test_train_hands_its_split_and_its_start_on(data, tmp_path, monkeypatch):
         raise ValueError("enough")
 
     monkeypatch.setattr("dermaseg.training.train", record)
-    given = ["train", "classify", "--data", str(data), "--output", str(tmp_path), "--split", "official", "--start", "other"]
+    given = ["train", "classify", "--data", str(data), "--output", str(tmp_path)]
+    given += ["--split", "official", "--start", DEFAULT_PRESET]
     assert cli.run(given) == cli.USER_ERROR
-    assert (taken["task"], taken["split"], taken["start"]) == ("classify", "official", "other")
+    assert (taken["task"], taken["split"], taken["start"]) == ("classify", "official", DEFAULT_PRESET)
 
 
 def test_audit_of_a_run_finds_the_leaks_of_its_split(data, tmp_path, capsys):
     ids = [sample.id for sample in read_samples(data)]  # two photographs a lesion, one behind the other
     Split({"train": tuple(ids[::2]), "test": tuple(ids[1::2])}).save(tmp_path / "split.json")
     (tmp_path / "settings.json").write_text("{}")
-    assert cli.run(["audit", str(data), "--run", str(tmp_path), "--json"]) == 0
+    assert cli.run(["audit", str(data), "--run", str(tmp_path), "--json"]) == 1
     assert "leaking lesion" in {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
 
 
@@ -696,17 +768,84 @@ def test_what_would_be_ignored_is_refused(run, data, tmp_path, capsys):
 
 
 def test_what_is_no_photograph_is_not_taken_for_the_first(photographs, tmp_path, capsys):
-    (tmp_path / "lesion.tflite").write_bytes(b"TFL3")
+    (tmp_path / "notes.txt").write_text("no photograph")
     (tmp_path / "DEP.ONNX").write_text("not a model")
     options = [photographs[0], "--output", tmp_path / "output"]
-    said = fails(capsys, "predict", tmp_path / "lesion.tflite", *options)
-    assert "lesion.tflite: neither a model nor a photograph. A model is a run folder, a .keras or exported .onnx file" in said
+    said = fails(capsys, "predict", tmp_path / "notes.txt", *options)
+    assert "notes.txt: neither a model nor a photograph. A model is a run folder, a .keras or exported .onnx file" in said
     assert "no model, preset or photograph of that name" in fails(capsys, "predict", tmp_path / "run-0.6", *options)
     assert "DEP.ONNX: cannot be read as an ONNX model" in fails(capsys, "predict", tmp_path / "DEP.ONNX", *options)
     assert not (tmp_path / "output").exists()
     unusual = tmp_path / "photo.jfif"
     Image.new("RGB", (40, 30)).save(unusual, "jpeg")
     assert predicting._model_and_photos([unusual, photographs[0]]) == (None, [unusual, photographs[0]])
+
+
+def test_exports_that_predict_does_not_run_are_known(photographs, tmp_path, capsys):
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "lesion.tflite").write_bytes(b"TFL3")
+    for name, kind in (("saved", "a SavedModel"), ("lesion.tflite", "a TensorFlow Lite file")):
+        for paths in ([tmp_path / name, photographs[0]], [photographs[0], tmp_path / name]):
+            said = fails(capsys, "predict", *paths, "--output", tmp_path / "output")
+            assert f"{name} is {kind}, which predict does not run. It takes a run folder, a .keras or exported .onnx" in said
+
+
+def test_patterns_that_no_shell_has_expanded_are_expanded(photographs, tmp_path, capsys):
+    folder = photographs[0].parent
+    assert predicting._expanded([folder / "grey_1?.png", tmp_path / "a.png"]) == [*photographs[10:], tmp_path / "a.png"]
+    (tmp_path / "mole[1].png").write_bytes(photographs[0].read_bytes())
+    assert predicting._expanded([tmp_path / "mole[1].png"]) == [tmp_path / "mole[1].png"]  # it is there under that very name
+    output = tmp_path / "output"
+    assert cli.run(["predict", str(folder / "grey_*9.png"), "--output", str(output), "--no-measure", "--no-page"]) == 0
+    assert sorted(path.name for path in output.glob("*_mask.png")) == ["grey_19_mask.png", "grey_9_mask.png"]
+    capsys.readouterr()
+    assert "*.tif: there is no file or folder whose name fits" in fails(capsys, "predict", folder / "*.tif")
+
+
+def test_a_folder_of_folders_says_how_to_go_on(photographs, tmp_path, capsys):
+    for name in ("mel", "nv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(photographs[0].read_bytes())
+    said = fails(capsys, "predict", tmp_path, "--output", tmp_path / "output")
+    assert f"no image itself, but the folders mel, nv. Give each by itself, to predict also as {tmp_path / '*' / '*'}," in said
+    output = tmp_path.with_name("output")
+    assert cli.run(["predict", str(tmp_path / "*" / "*"), "--output", str(output), "--no-measure", "--no-page"]) == 0
+    assert sorted(path.name for path in output.glob("*_mask.png")) == ["a_2_mask.png", "a_mask.png"]
+
+
+def test_an_output_that_is_a_file_is_named(photographs, tmp_path, capsys):
+    (tmp_path / "make.py").write_text("pass")
+    said = fails(capsys, "predict", photographs[0], "--output", tmp_path / "make.py")
+    assert "make.py is a file, not a folder. Give another --output." in said
+
+
+def test_a_page_of_earlier_predictions_does_not_stay_beside_a_new_table(photographs, tmp_path, capsys):
+    given = ["predict", "--output", str(tmp_path), "--no-measure"]
+    assert cli.run([*given, str(photographs[0])]) == 0
+    assert (tmp_path / "predictions.html").is_file()
+    capsys.readouterr()
+    assert cli.run([*given, str(photographs[1]), "--no-page"]) == 0
+    assert "the table is replaced, and outlines of the same names; their page is removed" in capsys.readouterr().err
+    assert not (tmp_path / "predictions.html").exists()
+
+
+def test_the_page_says_with_which_model_and_how(photographs, tmp_path):
+    given = ["predict", *map(str, photographs[:2]), "--output", str(tmp_path), "--no-measure", "--threshold", "0.4"]
+    assert cli.run([*given, "--tta", "flips"]) == 0
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", (tmp_path / "predictions.html").read_text()))
+    assert facts["model"] == DEFAULT_PRESET
+    assert facts["photographs given"] == "2"
+    assert facts["working area"] == "192 x 192 px"
+    assert facts["threshold of the outline"] == "0.4"
+    assert facts["mean over"] == "flips"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", facts["date"])
+    assert "nv = melanocytic nevus" in facts["classes"]
+
+
+def test_a_line_names_all_classes_above_their_thresholds():
+    row = {"photo": "a.jpg", "label": "nv", "classes": {"nv": 0.46, "mel": 0.3}, "refer": False}
+    assert predicting._line({**row, "above_threshold": ["mel", "nv"]}) == "a.jpg: nv 46%; above its threshold mel, nv"
 
 
 def test_a_folder_with_a_model_alone_is_a_model(run, photographs, tmp_path):
@@ -733,7 +872,8 @@ def test_a_folder_of_masks_and_one_of_diagnoses_train_one_hybrid(tmp_path, capsy
     table.write_text(table.read_text().replace("SYN_", "DX_"))
     with warnings.catch_warnings():
         # So few photographs teach nothing, and half of them name no lesion.
-        warnings.filterwarnings("ignore", "the model names the class right|.*neither lesion nor patient", UserWarning)
+        expected = "the model names the class right|.*neither lesion nor patient|.*part has no photograph of"
+        warnings.filterwarnings("ignore", expected, UserWarning)
         assert cli.run([str(argument) for argument in (*arguments, *settings)]) == 0
     joined = Samples.load(tmp_path / "run" / "samples.json")
     assert len(joined.with_masks()) == len(joined.with_labels()) == 14

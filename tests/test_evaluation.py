@@ -1,5 +1,7 @@
 """The figures of a report against what its parts say, for a model whose answers are known."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -126,3 +128,11 @@ def test_subgroups_hold_their_own_photographs(report, samples):
 def test_ages_fall_into_bands_of_twenty_years(tmp_path, age, band):
     samples = Samples([Sample("a", tmp_path / "a.png", metadata={"age": age})])
     assert _subgroup(samples, [{}], 0, "age") == band
+
+
+def test_a_report_on_one_photograph_gives_no_interval(predictor, samples):
+    report = evaluate(predictor, samples[:1], subgroups=("sex",), resamples=20)
+    assert "[" not in "".join(value for _, value, _ in report.figure_rows())
+    content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert content["figures"]["jaccard"]["value"] == report.figures["jaccard"].value
+    assert content["figures"]["jaccard"]["low"] is content["figures"]["jaccard"]["high"] is None

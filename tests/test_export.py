@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dermaseg import cli
+from dermaseg.commands.exporting import SUFFIXES
 from dermaseg.converters import CONVERTERS
 from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 from dermaseg.errors import DataError, DermasegError
@@ -257,6 +258,12 @@ def test_the_shell_calibrates_on_a_folder(tmp_path, capsys):
     assert not cli.run([*command, "--calibrate-count", "4"])
     facts = OnnxModel(path).card["export"]
     assert (facts["precision"], facts["checked_photographs"], facts["checked_px"]) == ("int8", 2, [[35, 46]])
+    shown = capsys.readouterr()
+    assert shown.out == f"{path}\n"
+    assert shown.err.endswith(
+        f"{path.stat().st_size / 1e3:.1f} kB, checked on 2 photographs: a probability differs from the Keras model's by "
+        f"{facts['largest_difference']:.2g} at most, masks overlap by {facts['jaccard_agreement']:.4f} (Jaccard).\n"
+    )
     assert "jaccard_keras" in facts
 
 
@@ -308,6 +315,18 @@ def test_the_training_size_is_told_by_the_card(model, tmp_path):
         training_size(tmp_path / "model.keras")
     (tmp_path / "model.json").write_text(json.dumps({"size": 96}))
     assert training_size(tmp_path / "model.keras") == training_size(tmp_path) == 96
+
+
+def test_an_export_is_no_model_to_export(tmp_path):
+    for name in ("lesion.onnx", "lesion.TFLITE", "folder/saved_model.pb"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        given = path if path.suffix != ".pb" else path.parent
+        for act in (load_model, training_size):
+            with pytest.raises(DataError, match=rf"{given.name}: is exported already, .* Give the run folder or the \.keras"):
+                act(given)
+    assert set(SUFFIXES) == {converter.suffix for converter in CONVERTERS.values()}
 
 
 def test_a_damaged_model_is_named(model, tmp_path):

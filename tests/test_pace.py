@@ -1,5 +1,7 @@
 """How fast training goes, and what fits into a time."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -32,30 +34,55 @@ def test_looks_and_states_do_not_grow_with_short_epochs():
 
 
 def test_the_first_batches_do_not_count():
-    clock = _Clock()
+    clock = _Clock(math.inf)
     clock.ends = [0.0, *(50.0 + 2 * batch for batch in range(40))]
     assert clock.batch_s == 2.0
+    assert clock.first_s == 48.0
     clock.ends = [0.0, 50.0, 51.0, 53.0]  # of three batches the last two
     assert clock.batch_s == 1.5
-    clock.ends = [0.0, 5.0]
-    assert clock.batch_s == 5.0
 
 
-def test_a_rehearsal_ends_after_a_few_batches():
-    seen = []
+class Batches(keras.utils.PyDataset):
+    def __init__(self, count):
+        super().__init__()
+        self.count, self.seen = count, []
 
-    class Batches(keras.utils.PyDataset):
-        num_batches = 1000
+    @property
+    def num_batches(self):
+        return self.count
 
-        def __getitem__(self, index):
-            seen.append(index)
-            return np.zeros((2, 4), "float32"), np.zeros((2, 1), "float32")
+    def __getitem__(self, index):
+        self.seen.append(index)
+        return np.zeros((2, 4), "float32"), np.zeros((2, 1), "float32")
 
+
+@pytest.fixture
+def small():
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     model.compile(keras.optimizers.SGD(use_ema=True), "mse", jit_compile=keras.backend.backend() == "jax")
-    pace = measure_pace(model, Batches(), Batches(), validation_batches=1000)
-    assert len(seen) < 100
+    return model
+
+
+def test_a_rehearsal_ends_after_a_few_batches(small):
+    training, validation = Batches(1000), Batches(1000)
+    pace = measure_pace(small, training, validation, validation_batches=1000)
+    assert len(training.seen) + len(validation.seen) < 100
     assert 0 < pace.step_s < 1
     assert 0 < pace.look_s < 1000
     assert pace.save_s > 0
+
+
+def test_where_an_epoch_has_one_batch_it_is_taken_again_and_what_compiles_does_not_count(small):
+    training, validation = Batches(1), Batches(1)
+    pace = measure_pace(small, training, validation, validation_batches=1)
+    assert len(training.seen) > 16
+    assert set(training.seen) == {0}
+    assert pace.first_s > 10 * (pace.step_s + pace.look_s)
+
+
+def test_a_rehearsal_of_slow_steps_takes_no_more_than_it_may(small):
+    training, validation = Batches(1000), Batches(1000)
+    measure_pace(small, training, validation, validation_batches=1, most_s=0)
+    assert 8 <= len(training.seen) < 30  # some are read ahead
+    assert 8 <= len(validation.seen) < 30

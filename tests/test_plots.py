@@ -314,6 +314,15 @@ def test_names_of_any_length_find_room(names, marked):
     assert fits(forest_plot(groups, overall=Interval(0.89, 0.87, 0.91, 0.95, 1221, 188)))
 
 
+@pytest.mark.parametrize("classes", [7, 9, 12])
+def test_the_classes_of_any_number_find_room_with_their_operating_points(classes):
+    labels, probabilities = classified(classes, 10 * classes)
+    names = [f"pigmented benign keratosis {index}" for index in range(classes)]
+    figure = roc_curves(labels, probabilities, names, operating_points=dict.fromkeys(names, 0.5))
+    figure.draw_without_rendering()  # as save_figure does: Matplotlib's layout settles at the second time
+    assert fits(figure)
+
+
 def test_a_name_that_begins_with_an_underscore_stands_in_the_legend():
     probabilities = np.eye(3)[[0, 1, 2, 1]]
     figures = [
@@ -408,6 +417,9 @@ def test_a_forest_shows_small_groups_as_such():
     assert "0.880 [0.860, 0.900]" in texts
     assert "1,210" in texts
     assert "0.500 (one lesion)" in texts  # an interval that does not exist is not written
+    single = forest_plot(groups, overall=Interval(0.5, np.nan, np.nan, 0.95, 3, 2))
+    assert "0.500" in [text.get_text() for text in single.axes[1].texts]
+    assert fits(single)
     with pytest.raises(ValueError, match="no group to draw"):
         forest_plot({"sex": {}})
 

@@ -256,6 +256,16 @@ def test_a_scale_gives_millimetres(model):
         Predictor(model, size=32, mm_per_px=0)
 
 
+def test_a_size_far_from_the_training_earns_a_warning():
+    preset = find_preset(DEFAULT_PRESET)
+    model = OnnxModel.from_preset(preset)
+    for size in (95, 385):
+        with pytest.warns(UserWarning, match=f"size={size}: the model was trained at 192"):
+            Predictor(model, size=size)
+    for size in (96, 384, None):
+        Predictor(model, size=size)
+
+
 class Dotted:
     """A network that outlines a square with a hole, and a speck beside it."""
 

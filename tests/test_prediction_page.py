@@ -3,6 +3,7 @@ import csv
 import dataclasses
 import errno
 import os
+import re
 import threading
 import time
 import tracemalloc
@@ -162,6 +163,37 @@ def test_names_of_several_words_can_be_told_apart_in_the_table(tmp_path):
     with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["above_threshold"].split("; ") == ["basal cell carcinoma", "squamous cell carcinoma"]
+
+
+def test_the_page_says_what_was_done_and_what_the_codes_mean(tmp_path):
+    image, probability = np.full((12, 16, 3), 150, np.uint8), np.zeros((12, 16), np.float32)
+    probability[3:, 4:12] = 1
+    named = [("photo", Prediction(None, image, probability, classes={"mel": 0.9, "warts": 0.1}))]
+    list(save_predictions(named, tmp_path, about={"model": "<mine>", "photographs given": 1}))
+    page = (tmp_path / "predictions.html").read_text()
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert (facts["model"], facts["photographs given"], facts["classes"]) == ("&lt;mine&gt;", "1", "mel = melanoma")
+    assert (facts["area, px"], facts["touches edge"]) == ("72", "yes")
+    assert "skin tone, mm" not in facts
+
+
+def test_columns_are_plain_names_and_figures_of_six_digits(tmp_path):
+    row, *_ = save_predictions(predictions(), tmp_path)
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        written = next(csv.DictReader(file))
+    assert not [name for name in written if " " in name]
+    figures = row["measurements"]
+    assert written["colour_shares_light_brown"] == f"{figures['colour_shares']['light brown']}"
+    assert written["diameter_px"] == f"{figures['diameter_px']:.6g}" != f"{figures['diameter_px']}"
+    assert written["diameter_mm"] == written["skin_tone_deg"] == ""  # no scale, and grey skin
+    assert written["area_px"] == "48"
+
+
+def test_a_table_without_a_page_leaves_no_older_page(tmp_path):
+    list(save_predictions(predictions(), tmp_path, measure=False))
+    list(save_predictions(predictions(), tmp_path, measure=False, page=False))
+    assert not (tmp_path / "predictions.html").exists()
+    assert (tmp_path / "predictions.csv").exists()
 
 
 def test_a_name_that_is_no_utf_8_does_not_stop_the_table(tmp_path):

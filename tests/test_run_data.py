@@ -11,7 +11,7 @@ from dermaseg.errors import DataError
 from dermaseg.evaluation import evaluate, evaluate_run
 from dermaseg.models import build_unet
 from dermaseg.prediction import Predictor
-from dermaseg.run_data import draw_split
+from dermaseg.run_data import check_output, draw_split, warn_of_absent_classes
 from dermaseg.runs import read_json
 from dermaseg.training import train
 
@@ -68,6 +68,40 @@ def test_a_run_is_trained_on_the_official_parts(class_folders, tmp_path_factory)
     official = {sample.id for sample in read_samples(class_folders) if sample.metadata["part"] == "test"}
     assert {row["id"] for row in report.rows} == official
     assert read_json(run.settings)["split"] == Split.load(run.split).fingerprint
+
+
+def test_a_class_that_a_part_has_no_photograph_of_is_named_with_what_follows(drawn):
+    names = drawn.class_names
+    rows = {name: [sample.id for sample in drawn if sample.label == index] for index, name in enumerate(names)}
+    some = drawn.filter(lambda sample: sample.id not in rows["vasc"])  # of which there is none at all
+    parts = {"train": [ids[0] for ids in rows.values()], "validation": [ids[1] for ids in rows.values()]}
+    parts["test"] = [ids[2] for ids in rows.values()]
+    for part in parts:
+        parts[part].remove(rows["vasc"][list(parts).index(part)])
+    warn_of_absent_classes(Split(parts), some)
+    parts["validation"].remove(rows["mel"][1])
+    with pytest.warns(UserWarning, match="validation part has no photograph of mel: such a class gets no threshold"):
+        warn_of_absent_classes(Split(parts), some)
+    parts["validation"].append(rows["mel"][1])
+    for name in ("df", "nv"):
+        parts["test"].remove(rows[name][2])
+    with pytest.warns(UserWarning, match="test part has no photograph of nv, df: balanced accuracy and macro AUC leave"):
+        warn_of_absent_classes(Split(parts), some)
+
+
+def test_a_run_does_not_begin_among_photographs_and_a_log_is_no_matter(tmp_path):
+    for name in (".DS_Store", "log.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "cache").mkdir()  # of a run that could not begin
+    check_output(tmp_path)
+    check_output(tmp_path / "nowhere")
+    (tmp_path / "lesion.JPG").touch()
+    with pytest.raises(DataError, match=r"holds lesion\.JPG, which is none of a run's\. Give the run a folder of its own"):
+        check_output(tmp_path)
+    (tmp_path / "lesion.JPG").unlink()
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="holds the folder images, which"):
+        check_output(tmp_path)
 
 
 def test_official_parts_must_be_there(drawn):

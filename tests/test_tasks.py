@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ TINY = {"size": 32, "batch_size": 8, "steps": 12, "precision": "float32", "model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*part has no photograph of:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*photographs that validate and test this run:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*or others of their lesions or patients, trained this run:UserWarning"),
 ]
@@ -152,7 +154,8 @@ def test_a_classifier_is_reported_by_sex_age_and_site_each_with_an_interval(clas
         for figures in groups.values():
             assert {"accuracy", "majority_share", "balanced_accuracy"} <= set(figures)
             for interval in figures.values():
-                assert interval.low <= interval.value <= interval.high
+                assert not interval.low > interval.value  # NaN of a single lesion
+                assert not interval.high < interval.value
                 assert interval.groups <= interval.count
     shares = [figures["majority_share"] for figures in report.subgroups["sex"].values()]
     assert any(share.low < share.high for share in shares)  # accuracy may be 0 after two steps
@@ -213,7 +216,7 @@ def test_a_task_of_ones_own_with_one_sigmoid_is_resumed_when_it_is_given_again(s
     prediction = Predictor(tmp_path / "run")(samples[0].image)
     assert list(prediction.classes) == ["benign", "malignant"]
     assert sum(prediction.classes.values()) == pytest.approx(1)
-    assert set(prediction.decisions.thresholds) <= {"benign", "malignant"} != set()
+    assert set() < set(prediction.decisions.thresholds) <= {"benign", "malignant"}
     with pytest.raises(ValueError, match="was begun with your own task 'classify-2'; pass that one as task="):
         evaluate_run(tmp_path / "run", data=samples)
     assert len(evaluate_run(tmp_path / "run", data=samples.select(range(8)), task=own).rows) == 8
@@ -448,11 +451,12 @@ def test_classes_are_compared_by_name_whatever_their_order(samples, tmp_path):
     assert report.figures["accuracy"].value == report.figures["balanced_accuracy"].value == 1.0
 
 
-def test_a_finished_run_can_be_calibrated_again(hybrid):
-    card = read_json(hybrid.model_card)
-    write_json(hybrid.model_card, {**card, "decisions": {}})
-    recalibrate(hybrid)
-    again = read_json(hybrid.model_card)
+def test_a_finished_run_can_be_calibrated_again(hybrid, tmp_path):
+    run = RunFolder(Path(shutil.copytree(hybrid.path, tmp_path / "run")))
+    card = read_json(run.model_card)
+    write_json(run.model_card, {**card, "decisions": {}})
+    recalibrate(run)
+    again = read_json(run.model_card)
     assert again["decisions"]["temperature"] == pytest.approx(card["decisions"]["temperature"], rel=1e-3)
     assert again["decisions"]["prior_factors"] == pytest.approx(card["decisions"]["prior_factors"])
 

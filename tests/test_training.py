@@ -18,12 +18,13 @@ from dermaseg.data import Sample, Samples, Split, make_dataset, read_mask, read_
 from dermaseg.decisions import fit_mask_decisions
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.evaluation import evaluate_run, report_name
+from dermaseg.export import training_size
 from dermaseg.metrics import segmentation_scores
 from dermaseg.prediction import Predictor
 from dermaseg.saving import load_model
 from dermaseg.tasks import TASKS, Settings, get_task
 from dermaseg.training import average_runs, resume, train
-from dermaseg.transfer import warn_of_lent_knowledge
+from dermaseg.transfer import names_others, warn_of_lent_knowledge
 
 TINY = {"size": 32, "batch_size": 4, "steps": 12, "precision": "float32", "model": {"filters": (8, 16), "dropout": 0.3}}
 
@@ -81,6 +82,8 @@ def test_a_run_folder_holds_what_repeats_it(finished):
     assert saved["versions"]["backend"] == keras.backend.backend()
     assert saved["canvas"] == [28, 37]
     assert saved["split"] == Split.load(finished.split).fingerprint
+    card = runs.read_json(finished.model_card)
+    assert (card["steps"], card["batch_size"]) == (12, 4)
     rows = finished.history.read_text().splitlines()
     assert rows[0].startswith("epoch,")
     assert "val_jaccard" in rows[0]
@@ -130,6 +133,20 @@ def test_another_folder_is_scored_whole(finished, data):
     with pytest.warns(UserWarning, match=r"of 28 photographs, or others of their lesions or patients, trained this run"):
         report = evaluate_run(finished, data=data)
     assert len(report.rows) == 28
+    other = facts(finished.path / f"report-{data.name}.html")
+    assert other["photographs"] == str(data)
+    assert other["data of the training"] == data.name
+    assert "split of the training" in other
+    assert not {"data", "split"} & set(other)
+    evaluate_run(finished, part="validation")
+    own = facts(finished.path / "report-validation.html")
+    assert own["data"] == data.name
+    assert not {"photographs", "data of the training"} & set(own)
+
+
+def facts(page):
+    """What a page says of where it comes from."""
+    return dict(re.findall(r"<dt>([^<]+)</dt>\s*<dd>([^<]*)</dd>", page.read_text()))
 
 
 def test_photographs_are_known_again_by_another_path(finished, data, tmp_path):
@@ -180,10 +197,20 @@ def test_copies_of_a_training_s_photographs_are_known_too(tmp_path):
         evaluation._warn_of_known_photographs(run, Samples([copied, resized, other]))
 
 
+def test_a_checkpoint_names_the_classes_of_its_run(tmp_path):
+    run = runs.RunFolder.create(tmp_path / "run")
+    runs.write_json(run.settings, {"class_names": ["a", "b"]})
+    checkpoint = str(run.checkpoints / "best.keras")
+    assert names_others(checkpoint, ["b", "a"])
+    assert not names_others(checkpoint, ["a", "b"])
+
+
 def test_networks_that_know_the_photographs_are_told_of_however_they_are_named(finished, data, tmp_path, monkeypatch):
     other = split_samples(read_samples(data), seed=6)
     with pytest.warns(UserWarning, match="photographs that validate and test this run"):
         warn_of_lent_knowledge(finished.path / "model.keras", other, read_samples(data))
+    with pytest.warns(UserWarning, match="photographs that validate and test this run"):
+        warn_of_lent_knowledge(finished.checkpoints / "best.keras", other, read_samples(data))
     for name in ("nevus", "other"):
         (tmp_path / "classes" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "classes" / name / f"ISIC_{name}.png")
@@ -234,6 +261,9 @@ def test_a_run_whose_photographs_have_moved_goes_on_and_is_scored_where_they_are
     moved = Path(shutil.copytree(data, tmp_path / "moved"))
     saved = json.loads((interrupted / "samples.json").read_text().replace(str(data), str(tmp_path / "gone")))
     (interrupted / "samples.json").write_text(json.dumps(saved))
+    for act in (resume, evaluate_run):
+        with pytest.raises(DataError, match=r"have moved, .*: dermaseg train --resume \S+ --data FOLDER, or resume\(.*, data="):
+            act(interrupted)
     with pytest.raises(DataError, match="ids of the part"):
         resume(interrupted, data=read_samples(moved)[:3])
     assert str(moved) not in (interrupted / "samples.json").read_text()
@@ -248,10 +278,31 @@ def test_a_table_of_samples_trains_without_a_folder_to_read_again(data, tmp_path
     assert evaluate_run(run).groups == len({sample.lesion_id for sample in Split.load(run.split).apply(samples)["test"]})
 
 
-def test_resuming_a_finished_run_changes_nothing(finished):
-    before = finished.model.read_bytes()
-    resume(finished.path)
-    assert finished.model.read_bytes() == before
+def test_resuming_a_finished_run_changes_nothing_though_its_photographs_have_gone(finished, tmp_path):
+    run = runs.RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    Samples.load(run.samples).map(lambda sample: dataclasses.replace(sample, image=tmp_path / "gone.jpg")).save(run.samples)
+    before = run.model.read_bytes()
+    resume(run.path)
+    assert run.model.read_bytes() == before
+
+
+def test_an_unfinished_run_is_told_from_no_model(interrupted, tmp_path):
+    for act in (load_model, Predictor, evaluate_run, training_size):
+        with pytest.raises(DataError, match=f"not finished, so there .* Go on with it: dermaseg train --resume {interrupted}$"):
+            act(interrupted)
+    with pytest.raises(DataError, match="no model here"):
+        load_model(interrupted / "other.keras")
+
+
+def test_fewer_steps_than_were_asked_for_are_told_of_with_the_remedy(data, tmp_path, monkeypatch, recwarn):
+    monkeypatch.setattr(training, "fit", lambda task, plan, samples, split, run, **_: run)
+    many = {**TINY, "steps": 300, "batch_size": 500}
+    with pytest.warns(UserWarning, match=r"100 of 300 steps are run: .* Give max_epochs=300 \(--max-epochs 300\) to"):
+        train("segment", data, tmp_path / "capped", **many)
+    recwarn.clear()
+    train("segment", data, tmp_path / "remedied", max_epochs=300, **many)
+    train("segment", data, tmp_path / "enough", **{**TINY, "steps": 600})  # in batches of 4
+    assert not recwarn.list
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on_with_the_processor(interrupted, monkeypatch):
@@ -326,7 +377,7 @@ def test_a_training_is_planned_to_end_in_time_and_repeats_the_one_that_was_told_
 
     monkeypatch.setattr(fitting, "measure_pace", slowly)
     with pytest.warns(
-        UserWarning, match=r"100 minutes are enough for 12 of 102 steps .* take about 708 minutes: give steps=100 to"
+        UserWarning, match=r"100 minutes are enough for 12 of 102 steps .* about 709 minutes: give steps=102 \(--steps 102\) to"
     ):
         planned = train("segment", data, tmp_path / "planned", **{**TINY, "steps": 100, "minutes": 100})
     assert planned.history.read_text() == finished.history.read_text()

@@ -22,6 +22,7 @@ TINY = {"size": 88, "batch_size": 8, "steps": 8, "precision": "float32", "head_e
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the model names the class right:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*part has no photograph of:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*say neither lesion nor patient:UserWarning"),
 ]
 

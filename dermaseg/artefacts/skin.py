@@ -36,7 +36,7 @@ def skin_tone_angle(image: np.ndarray, mask: np.ndarray | None = None) -> float:
     L and b are medians over `skin_pixels`. The angle was defined for colorimeters. From photographs it is approximate: each
     degree of exposure and white balance goes into it. A bluish lamp, or a picture without colour, brings b near 0 and below,
     which skin under white light does not have; the formula would then tell bright from dim and, below 0, turn light skin into
-    dark. Where b is less than 3 the angle is 90 (L > 50) or -90 degrees, and `skin_tone_group` calls it unknown.
+    dark. Where b is less than 3 there is no angle, and `skin_tone_group` calls the tone unknown.
 
     Args:
         image: RGB, `(height, width, 3)`, 0 to 255.
@@ -44,7 +44,8 @@ def skin_tone_angle(image: np.ndarray, mask: np.ndarray | None = None) -> float:
             middle of the picture.
 
     Returns:
-        Degrees from -90 to 90, light skin high; NaN where less than 1 % of the picture is skin.
+        Degrees between -90 and 90, light skin high; NaN where less than 1 % of the picture is skin, or a colour cast hides its
+        tone.
 
     Raises:
         ValueError: If `image` or `mask` has another shape, type or range.
@@ -70,7 +71,7 @@ def skin_tone_group(angle: float) -> str:
         angle: Degrees.
 
     Returns:
-        A key of `SKIN_TONES`; `"unknown"` for NaN, and from 90 or -90 degrees on, where a colour cast hides the tone.
+        A key of `SKIN_TONES`; `"unknown"` for NaN, and from 90 or -90 degrees on, which no skin under white light has.
 
     Examples:
         >>> skin_tone_group(48.0), skin_tone_group(-35.0), skin_tone_group(90.0)
@@ -125,6 +126,5 @@ def skin_colour(image: np.ndarray, skin: np.ndarray) -> np.ndarray:
 def tone(colour: np.ndarray) -> float:
     """Do what `skin_tone_angle` does with the skin's colour."""
     lightness, _, yellow = colour
-    if math.isnan(lightness):
-        return math.nan
-    return math.degrees(math.atan2(lightness - 50, yellow if yellow >= _LEAST_YELLOW else 0.0))
+    # NaN too, where there is no skin, is not above the limit.
+    return math.degrees(math.atan2(lightness - 50, yellow)) if yellow >= _LEAST_YELLOW else math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,19 @@ __all__ = ["DEMO_STEPS", "demo", "evaluate", "train"]
 DEMO_STEPS = 250
 DEMO_SIZE = 96
 DEMO_PHOTO = (225, 300)
+DEMO_FEWEST = 24  # photographs: with fewer, some seeds would leave a part of the split empty
 
 
 def train(options: argparse.Namespace) -> None:
     """Train a task, or go on with a run, and evaluate it."""
     if options.resume is None and (options.data is None or options.output is None):
         raise ValueError("train needs --data DIR and --output RUN, or --resume RUN.")
+    from dermaseg.data import read_samples
     from dermaseg.data.layout import scan
-    from dermaseg.runs import RunFolder
+    from dermaseg.pretrained import is_preset, model_file
+    from dermaseg.run_data import check_output, load_samples
+    from dermaseg.runs import RunFolder, check_saved_model
+    from dermaseg.tasks import get_task
 
     names = [field.name for field in dataclasses.fields(Settings) if field.name != "model"]
     settings = {name: value for name in names if (value := getattr(options, name, None)) is not None}
@@ -46,11 +52,24 @@ def train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--resume goes on as the run began: leave --{given.replace('_', '-')} out, or train anew with --output."
         )
-    # What is wrong with a path is said before the seconds that a backend takes to load.
+    # What is wrong with a path or a setting is said before the seconds that a backend takes to load.
+    finished = False
     if options.resume is not None:
-        RunFolder.open(options.resume)
-    for folder in options.data or ():
-        scan(folder)
+        finished = RunFolder.open(options.resume).model.is_file()
+        if options.data is None:
+            load_samples(RunFolder(options.resume))
+        for folder in options.data or ():
+            scan(folder)
+    else:
+        task = get_task(options.task or "segment")
+        dataclasses.replace(task.settings, **settings)
+        if options.start is not None and not is_preset(options.start):
+            check_saved_model(model_file(options.start))
+        with warnings.catch_warnings(action="ignore"):  # they come when the training reads them
+            tables = [read_samples(folder) for folder in options.data]
+        if len(tables) == 1:
+            task.prepare(tables[0])
+        check_output(options.output)
     load_backend_quietly()
     from dermaseg import training
     from dermaseg.evaluation import evaluate_run
@@ -60,6 +79,8 @@ def train(options: argparse.Namespace) -> None:
         if options.resume is not None:
             data = None if options.data is None else _read(options.data)
             run = training.resume(options.resume, data=data, task=options.task, callbacks=[shown], on_decode=decoded)
+            if finished:
+                say(f"{run.path}: this training was finished already. It is scored again.")
         else:
             run = training.train(
                 options.task or "segment",
@@ -91,7 +112,8 @@ def evaluate(options: argparse.Namespace) -> None:
     """Score a run."""
     from dermaseg.data.layout import scan
     from dermaseg.pretrained import is_preset
-    from dermaseg.runs import RunFolder
+    from dermaseg.run_data import load_samples
+    from dermaseg.runs import RunFolder, check_saved_model
 
     if is_preset(options.run):
         raise ValueError(
@@ -101,7 +123,10 @@ def evaluate(options: argparse.Namespace) -> None:
     run = RunFolder.open(options.run)
     if options.data is not None and options.part is not None:
         raise ValueError("--part is of the run's own split, and --data are scored whole: leave one of them out.")
-    if options.data is not None:
+    check_saved_model(run.model)
+    if options.data is None:
+        load_samples(run)
+    else:
         scan(options.data)
     load_backend_quietly()
     from dermaseg.evaluation import evaluate_run, report_name
@@ -119,16 +144,20 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def demo(options: argparse.Namespace) -> None:
     """Make synthetic photographs, train, evaluate and predict."""
+    from dermaseg.run_data import check_output
+
+    data, folder, predictions = (options.output / name for name in ("data", "run", "predictions"))
+    if options.images < DEMO_FEWEST:
+        raise ValueError(f"--images must be {DEMO_FEWEST} at least, so that each part of the split has some lesions.")
+    Settings(steps=options.steps, seed=options.seed)
+    check_output(folder)  # whose photographs shall not change under it
     load_backend_quietly()
     from dermaseg import training
     from dermaseg.data import Split, make_synthetic
     from dermaseg.evaluation import evaluate_run
     from dermaseg.prediction import Predictor
     from dermaseg.progress import counting, training_progress
-    from dermaseg.runs import RunFolder
 
-    data, folder, predictions = (options.output / name for name in ("data", "run", "predictions"))
-    RunFolder(folder).check_unused()  # whose photographs shall not change under it
     say(f"Making {options.images} synthetic photographs in {data}")
     samples = make_synthetic(data, count=options.images, size=DEMO_PHOTO, seed=options.seed)
     with counting(console, "prepare") as decoded, training_progress(console) as shown:
@@ -139,6 +168,7 @@ def demo(options: argparse.Namespace) -> None:
             seed=options.seed,
             size=DEMO_SIZE,
             steps=options.steps,
+            max_epochs=options.steps,  # so that as many are run, however few the photographs
             callbacks=[shown],
             on_decode=decoded,
         )

@@ -6,17 +6,22 @@ import argparse
 import dataclasses
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dermaseg.console import console
+from dermaseg.console import console, say
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.tasks import TASKS
 
 if TYPE_CHECKING:
+    from dermaseg.data import Audit
     from dermaseg.pretrained import Preset
 
 __all__ = ["audit", "presets", "tasks"]
+
+MOST_LISTED = 20
+"""So many errors of one kind are listed one by one."""
 
 CARD_FACTS = {
     "task": "task",
@@ -29,17 +34,31 @@ CARD_FACTS = {
 }
 
 
-def audit(options: argparse.Namespace) -> None:
-    """Say what is wrong with a data set."""
+def audit(options: argparse.Namespace) -> int:
+    """Say what is wrong with a data set; the exit code is 1 where a finding is an error."""
     from dermaseg.data import Split, audit_samples, read_samples
     from dermaseg.progress import counting
     from dermaseg.runs import RunFolder
 
-    samples = read_samples(options.data)
+    samples = read_samples(options.data, need_targets=False)
+    if all(sample.mask is None and sample.label is None for sample in samples):
+        say(f"{options.data}: found neither masks nor classes; looking at the photographs alone.")
     split = Split.load(RunFolder.open(options.run).split) if options.run else None
     with counting(console, "look at") as looked:
         found = audit_samples(samples, split=split, progress=looked)
-    print(json.dumps(found.to_dict(), indent=2) if options.json else found)
+    print(json.dumps(found.to_dict(), indent=2) if options.json else "\n".join([str(found), *_error_lines(found)]))
+    return int(any(finding.severity == "error" for finding in found.findings))
+
+
+def _error_lines(found: Audit) -> Iterator[str]:
+    """List the errors of each kind that has several: the table shows the first alone."""
+    errors = [finding for finding in found.findings if finding.severity == "error"]
+    for kind, count in Counter(finding.kind for finding in errors).items():
+        if count > 1:
+            yield f"\n{kind}:"
+            yield from (f"- {finding.message}" for finding in found.of_kind(kind)[:MOST_LISTED])
+            if count > MOST_LISTED:
+                yield f"- and {count - MOST_LISTED} more: --json lists all"
 
 
 def tasks(options: argparse.Namespace) -> None:
@@ -84,5 +103,6 @@ def _card_lines(preset: Preset) -> Iterator[str]:
         yield f"\n{data}, {figures['images']} photographs, 95 % intervals:"
         for name, figure in figures.items():
             if isinstance(figure, Mapping) and {"value", "low", "high"} <= figure.keys():
-                yield f"  {name:24} {figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+                interval = "" if figure["low"] is None else f" [{figure['low']:.3f}, {figure['high']:.3f}]"
+                yield f"  {name:24} {figure['value']:.3f}{interval}"
     yield f"\n{NOT_A_DIAGNOSIS}"

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import glob
 import importlib
 import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dermaseg._version import __version__
 from dermaseg.console import USER_ERROR, complain, console, discard_output, load_backend_quietly, say, visible
 from dermaseg.disclaimer import NOT_A_DIAGNOSIS
 from dermaseg.errors import DataError, DermasegError
 from dermaseg.prediction.photos import Photo
+
+if TYPE_CHECKING:
+    from dermaseg.prediction import Predictor
 
 __all__ = ["predict"]
 
@@ -31,7 +37,9 @@ def predict(options: argparse.Namespace) -> int:
     from dermaseg.prediction_page import save_predictions
     from dermaseg.progress import counting
 
-    model, given_photos = _model_and_photos(options.paths)
+    model, given_photos = _model_and_photos(_expanded(options.paths))
+    if options.output.exists() and not options.output.is_dir():
+        raise ValueError(f"{options.output} is a file, not a folder. Give another --output.")
     output = options.output.resolve()
     if any(given.is_dir() and given.resolve() == output for given in given_photos):
         raise ValueError(f"{options.output}: masks would lie among the photographs. Give another --output.")
@@ -65,13 +73,17 @@ def predict(options: argparse.Namespace) -> int:
         def named() -> Iterator[tuple[str, Prediction]]:
             for number, prediction in enumerate(predictor.predict(photos, on_error=name_failure)):
                 if number == 0:  # before anything is written, and not where nothing will be
-                    if prediction.probability is not None:
+                    if prediction.probability is None:
+                        del about["threshold of the outline"]  # this model draws none
+                    else:
                         refuse_to_replace(options.output, names.values())
                     _tell_of_earlier(options)
                 yield names[prediction.photo], prediction
 
         # Closed on Ctrl-C too, so that the table and the page are written before the command ends.
-        with contextlib.closing(save_predictions(named(), options.output, measure=options.measure, page=options.page)) as rows:
+        about = _about(model, predictor, len(photos), options)
+        saved = save_predictions(named(), options.output, measure=options.measure, page=options.page, about=about)
+        with contextlib.closing(saved) as rows:
             for done, row in enumerate(rows, start=1):
                 _print(json.dumps(row) if as_json else _line(row))
                 moved(done + failed, len(photos))
@@ -80,6 +92,22 @@ def predict(options: argparse.Namespace) -> int:
         left_out = f" {failed} of {len(photos)} photographs could not be read." if failed else ""
         say(f"Look at {shown}; all else lies beside it.{left_out} {NOT_A_DIAGNOSIS}")
     return USER_ERROR if failed else 0
+
+
+def _about(model: Path | None, predictor: Predictor, photographs: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Say for the page what was done: it may be opened next year."""
+    from dermaseg.pretrained import DEFAULT_PRESET
+
+    repeated = options.tta if options.tta != "none" else f"{options.dropout_samples} predictions with dropout"
+    return {
+        "model": DEFAULT_PRESET if model is None else visible(str(model)),
+        "photographs given": photographs,
+        "date": time.strftime("%Y-%m-%d"),
+        "working area": f"{predictor.size} x {predictor.size} px",
+        "threshold of the outline": predictor.threshold,
+        **({"mean over": repeated} if options.tta != "none" or options.dropout_samples else {}),
+        "made with": f"dermaseg {__version__}",
+    }
 
 
 def _load_what_measures() -> None:
@@ -95,9 +123,11 @@ def _load_what_measures() -> None:
 
 def _tell_of_earlier(options: argparse.Namespace) -> None:
     """Say what is being replaced, while it is still there."""
-    if (options.output / "predictions.csv").exists():
+    table, page = (options.output / name for name in ("predictions.csv", "predictions.html"))
+    if table.exists() or page.exists():
         replaced = "table and page are" if options.page else "the table is"
-        say(f"{options.output} holds earlier predictions: {replaced} replaced, and outlines of the same names.")
+        removed = "; their page is removed, for it would not fit the new table" if page.exists() and not options.page else ""
+        say(f"{options.output} holds earlier predictions: {replaced} replaced, and outlines of the same names{removed}.")
 
 
 def _print(line: str) -> None:
@@ -117,11 +147,28 @@ def _line(row: Mapping[str, Any]) -> str:
         parts.append(f"{row['label']} {row['classes'][row['label']]:.0%}")
     if len(row.get("possible", ())) > 1:
         parts.append(f"possible {', '.join(row['possible'])}")
-    if above := [name for name in row.get("above_threshold", ()) if name != row["label"]]:
-        parts.append(f"above its threshold {', '.join(above)}")
+    if row.get("above_threshold"):
+        parts.append(f"above its threshold {', '.join(row['above_threshold'])}")
     if row["refer"]:
         parts.append("refer: let a person decide")
     return f"{visible(str(row['photo']))}: {'; '.join(parts)}"
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    """Replace `*.jpg` and the like by what fits, as shells do: those of Windows do not, and none does within quotes.
+
+    Raises:
+        ValueError: If nothing fits.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.exists() or not glob.has_magic(str(path)):
+            found.append(path)
+        elif fitting := sorted(glob.glob(str(path))):
+            found += map(Path, fitting)
+        else:
+            raise ValueError(f"{path}: there is no file or folder whose name fits that.")
+    return found
 
 
 def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
@@ -130,6 +177,12 @@ def _model_and_photos(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path
 
     presets = ", ".join(preset.name for preset in list_presets())
     first, *others = paths
+    for path in paths:
+        if kind := _other_export(path):
+            raise ValueError(
+                f"{path} is {kind}, which predict does not run. It takes a run folder, a .keras or exported .onnx file, or the "
+                "name of a preset: export the model to .onnx too."
+            )
     for path in others:
         if _holds_model(path):
             raise ValueError(f"{path} is a model: name it before the photographs.")
@@ -154,6 +207,13 @@ def _holds_model(path: Path) -> bool:
     if path.is_dir():
         return any((path / name).is_file() for name in ("settings.json", "model.keras"))
     return path.suffix.lower() in (".keras", ".onnx")
+
+
+def _other_export(path: Path) -> str:
+    """Say what a model is that `dermaseg export` writes and `predict` does not read; nothing of anything else."""
+    if path.suffix.lower() == ".tflite" and path.is_file():
+        return "a TensorFlow Lite file"
+    return "a SavedModel" if (path / "saved_model.pb").is_file() else ""
 
 
 def _is_photograph(path: Path) -> bool:

@@ -27,6 +27,9 @@ __all__ = ["Audit", "Finding", "audit_samples"]
 TINY_PX = 32
 """A photograph with a side below this many pixels shows no lesion."""
 
+# Of a mask that covers all four corners: lesions that fill the picture reach less of its border, or leave less of it free.
+_INVERTED_BORDER, _INVERTED_FREE = 0.9, 0.01
+
 _SEVERITY: dict[str, Literal["error", "warning"]] = {
     "unreadable image": "error",
     "unreadable mask": "error",
@@ -39,6 +42,7 @@ _SEVERITY: dict[str, Literal["error", "warning"]] = {
     "mask size": "warning",
     "empty mask": "warning",
     "full mask": "warning",
+    "inverted mask": "warning",
     "grey mask": "warning",
     "tiny image": "warning",
 }
@@ -141,9 +145,9 @@ def audit_samples(
     """Read every photograph and mask of a table once, and list all that is wrong.
 
     Looks for files that are missing or can't be read; lesions, patients and pictures in two parts of a split; one
-    picture in two classes; copies; masks of another size or other proportions than their photograph, empty, full or with
-    values between background and lesion; and tiny photographs. Two photographs of one lesion may be near-identical without
-    fault.
+    picture in two classes; copies; masks of another size or other proportions than their photograph, empty, full, with lesion
+    and skin swapped, or with values between background and lesion; and tiny photographs. Two photographs of one lesion may be
+    near-identical without fault.
 
     Args:
         samples: The table.
@@ -231,9 +235,19 @@ def _mask_faults(sample: Sample, image_size: tuple[int, int] | None) -> Iterator
         yield "empty mask", f"{sample.mask} has no lesion."
     elif lesion.all():
         yield "full mask", f"{sample.mask} is lesion from edge to edge."
+    elif _is_inverted(lesion):
+        yield "inverted mask", f"{sample.mask} is lesion all around and skin inside. If they are swapped, invert it."
     between = np.count_nonzero((grey != values[0]) & (grey != values[-1]))
     if between:
         yield "grey mask", f"{sample.mask} has {len(values)} values; {between} pixels lie between background and lesion."
+
+
+def _is_inverted(lesion: np.ndarray) -> bool:
+    """Tell whether a mask covers what a photograph shows of the skin, and leaves out what it shows of the lesion."""
+    lesion = lesion.astype(bool)
+    border = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
+    corners = lesion[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return bool(corners.all() and border.mean() >= _INVERTED_BORDER and 1 - lesion.mean() >= _INVERTED_FREE)
 
 
 _Pairs = list[tuple[str, str]]

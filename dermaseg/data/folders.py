@@ -14,6 +14,7 @@ from dermaseg.data.layout import (
     few,
     find_images,
     find_masks,
+    list_images,
     locate,
     parts,
     parts_or_whole,
@@ -30,15 +31,16 @@ _MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
 _NO_CLASS = re.compile(r"images?|imgs?|gt|.*(masks?|ground[ _-]?truths?|segmentations?|annotations?|labels|_input|_data)", re.I)
 
 
-def read_samples(folder: str | Path) -> Samples:
+def read_samples(folder: str | Path, *, need_targets: bool = True) -> Samples:
     """Read a data set of any layout that the library knows, recognised from the folder alone.
 
     Args:
         folder: A folder for `read_ham10000`, `read_isic_task1`, `read_image_mask_folders` or `read_class_folders`,
             or the one around it. The first that fits, in this order, reads it.
+        need_targets: False also takes a folder of photographs alone, or the one around a single class: for an audit, or a look.
 
     Returns:
-        What the reader of that layout returns.
+        What the reader of that layout returns; of photographs alone, their file names as ids, without masks and labels.
 
     Raises:
         DataError: If no layout fits, or what the reader of the layout finds wrong.
@@ -55,7 +57,16 @@ def read_samples(folder: str | Path) -> Samples:
         "HAM10000 (HAM10000_metadata.csv or GroundTruth.csv), ISIC task 1 (ISIC2018_Task1-2_Training_Input ...), "
         "images/ with masks/, or one folder of images for each class, with or without Train/ and Test/ around them"
     )
-    listing = locate(folder, lambda listing: _reader_of(listing) is not None, looked_for)
+    try:
+        listing = locate(folder, lambda listing: _reader_of(listing) is not None, looked_for)
+    except DataError as error:
+        alone = _photographs_alone(Path(folder))
+        if not alone:
+            raise
+        if need_targets:
+            raise DataError(f"found neither masks nor classes for the photographs in {folder}. {error}") from error
+        paths = [path for inside in alone for path in list_images(inside)]
+        return Samples([Sample(path.relative_to(folder).as_posix(), path) for path in paths], source=alone[0].name)
     reader = _reader_of(listing)
     assert reader is not None  # locate() returns what fits
     return reader(listing.path)
@@ -169,6 +180,18 @@ def _reader_of(listing: Listing) -> Callable[[Path], Samples] | None:
     if _has_class_folders(listing):
         return read_class_folders
     return None
+
+
+def _photographs_alone(folder: Path) -> list[Path]:
+    """Return a folder of no layout if photographs lie in it, else those in it that hold some; none if some may be masks."""
+    if not folder.is_dir():
+        return []
+    top = scan(folder)
+    inside = [scan(top.path / name) for name in top.folders]
+    found = [top] if top.has_images() else [listing for listing in inside if listing.has_images()]
+    masks = any(_NO_CLASS.fullmatch(name) and name.casefold() not in _IMAGE_FOLDERS for name in top.folders)
+    known = any(_reader_of(listing) is not None for listing in (top, *inside))
+    return [] if masks or known else [listing.path for listing in found]
 
 
 def _is_image_mask_pair(listing: Listing) -> bool:

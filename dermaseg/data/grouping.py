@@ -109,9 +109,12 @@ def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: 
         filled[part] += counts[index]
         part_of_group[index] = part
     if not filled.sum(axis=1).all():
+        # How many groups of one size Sainte-Laguë deals out until the smallest part has one.
+        enough = int(np.floor(shares / shares.min() / 2 + 0.5).sum())
         raise DataError(
             f"{samples.source or 'samples'}: {len(samples)} photographs in {len(counts)} groups (lesions, patients or "
-            f"near-duplicates) leave one of {len(shares)} parts empty. Ask for fewer parts or larger shares."
+            f"near-duplicates) leave one of {len(shares)} parts empty. Add photographs: {enough} groups are enough; where "
+            f"there are classes, {enough} of each."
         )
     return part_of_group[group]
 

@@ -181,6 +181,11 @@ def list_images(folder: Path, *, ignore: str = "") -> list[Path]:
                 foreign.append(name)
         elif not (ignore and stem.endswith(ignore)):
             found.append(listing.path / name)
+    if not found and listing.folders:
+        raise DataError(
+            f"{listing.path} holds no image itself, but the folders {few(listing.folders)}. Give each by itself, to predict "
+            f"also as {listing.path / '*' / '*'}, or move its images up."
+        )
     if not found:
         raise DataError(f"{listing.path} holds no image. Looked for {', '.join(sorted(IMAGE_SUFFIXES))}.")
     if foreign:

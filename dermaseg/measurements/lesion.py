@@ -40,8 +40,8 @@ class LesionMeasurements:
         colours: Names of the colours of dermoscopy that cover at least `COLOUR_SHARE` of the lesion.
         colour_shares: Share of the lesion that is nearest to each colour, 0 to 1, in sum 1; NaN for an empty mask.
         colour_spread: Root mean square distance from the lesion's mean colour, in units of CIE Lab, 0 or more.
-        skin_tone_deg: Individual typology angle of the skin around the lesion in degrees, -90 to 90; NaN where too
-            little skin shows.
+        skin_tone_deg: Individual typology angle of the skin around the lesion in degrees, between -90 and 90; NaN where
+            too little skin shows, or a colour cast hides its tone.
         skin_tone: Its group, a key of `dermaseg.artefacts.SKIN_TONES`, or `"unknown"`.
         touches_edge: Whether the picture's edge may cut the lesion off; area, diameter and shape are then of the part shown.
     """

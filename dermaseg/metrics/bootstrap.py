@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,8 @@ class Interval:
 
     Args:
         value: The figure on all of the data.
-        low: Lower end; equal to the value where there is one group only, which says nothing of its spread.
-        high: Upper end.
+        low: Lower end; NaN where the data say nothing of the figure's spread, as one group alone.
+        high: Upper end; NaN as the lower one.
         level: Coverage that the interval is built for.
         count: Values behind the figure.
         groups: Independent groups among them.
@@ -26,6 +27,8 @@ class Interval:
     Examples:
         >>> print(Interval(0.9012, 0.8961, 0.9058, level=0.95, count=1278, groups=1120))
         0.901 [0.896, 0.906]
+        >>> print(bootstrap_interval(np.array([0.25, 0.75]), groups=np.array(["one lesion", "one lesion"])))
+        0.500
     """
 
     value: float
@@ -36,7 +39,8 @@ class Interval:
     groups: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        value = f"{self.value:.3f}"
+        return value if math.isnan(self.low) else f"{value} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def bootstrap_interval(
@@ -57,7 +61,7 @@ def bootstrap_interval(
         seed: Seed of the resampling.
 
     Returns:
-        The mean over the values, and the interval of the resampled means.
+        The mean over the values, and the interval of the resampled means; of one group there is none, so that it is NaN.
 
     Raises:
         ValueError: If there are no values, some are not finite, a group is missing (None or NaN), shapes differ, or `level` or
@@ -104,7 +108,9 @@ def bootstrap_statistic(
         seed: As for `bootstrap_interval`.
 
     Returns:
-        The statistic of all positions, and the interval of the finite resampled ones; of no width where none is finite.
+        The statistic of all positions, and the interval of the finite resampled ones. There is none, so that it is NaN, of one
+        group; where no resample is finite; and where some are not and all others agree: the figure then hangs on a few groups,
+        as the sensitivity for a class of one lesion does.
 
     Raises:
         ValueError: If `samples` is 0, or as for `bootstrap_interval`.
@@ -129,7 +135,8 @@ def bootstrap_statistic(
         found = np.array([statistic(np.concatenate([members[group] for group in drawn])) for drawn in drawn_groups], float)
         value = float(statistic(everything))
     finite = found[np.isfinite(found)]
-    return _interval(value, finite if finite.size else np.array([value]), level, samples, count)
+    spread = finite.size == found.size or (finite.size and np.ptp(finite) > 0)
+    return _interval(value, finite if spread else np.array([math.nan]), level, samples, count)
 
 
 def paired_bootstrap(
@@ -208,5 +215,5 @@ def _times(drawn: np.ndarray, groups: int) -> np.ndarray:
 def _interval(value: float, found: np.ndarray, level: float, count: int, groups: int) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level!r}.")
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), level, count, groups)
+    low, high = (math.nan, math.nan) if groups == 1 else np.quantile(found, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(value, low, high, level, count, groups)

@@ -18,7 +18,8 @@ __all__ = ["confusion_matrix_plot", "roc_curves"]
 _NAME_WIDTH = 22  # characters a line of a class name
 _LEGEND_WIDTH = 32  # characters of a name in the legend
 _LETTER = 0.078  # inches, about
-_ROC_WIDTH = 4.9  # inches, without the legend
+_ROC_WIDTH, _ROC_HEIGHT = 4.9, 4.3  # inches, without the legend
+_MARGIN = 0.1  # inches, above and below a legend that is higher than the axes
 
 
 def confusion_matrix_plot(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -121,18 +122,20 @@ def roc_curves(
         raise ValueError(
             f"operating_points must be of {', '.join(name for _, name in drawn)}; there is no curve of {sorted(unknown)[0]!r}."
         )
-    with new_figure(_ROC_WIDTH, 4.3) as figure:
+    with new_figure(_ROC_WIDTH, _ROC_HEIGHT) as figure:
         axis = figure.subplots()
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", label="_chance")
         for (index, name), look in zip(drawn, line_looks(len(drawn)), strict=True):
             _draw_roc(axis, labels == index, probabilities[:, index], name, scores[name], look, thresholds.get(name))
-        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1)
+        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), box_aspect=1, anchor="N")
         axis.set_xlabel("1 - specificity (others taken for the class)")
         axis.set_ylabel("sensitivity (of the class found)")
         legend = figure.legend(
             *axis.get_legend_handles_labels(), loc="outside right upper", title="AUC, class against the rest", alignment="left"
         )
-        figure.set_figwidth(_ROC_WIDTH + legend.get_window_extent().width / figure.dpi)
+        room = legend.get_window_extent()
+        figure.set_figwidth(_ROC_WIDTH + room.width / figure.dpi)
+        figure.set_figheight(max(_ROC_HEIGHT, room.height / figure.dpi + 2 * _MARGIN))
         return figure
 
 

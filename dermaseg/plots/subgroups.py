@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,8 @@ def forest_plot(
     with new_figure(width, _LINE * len(rows) + 0.9) as figure:
         axis, numbers = figure.subplots(1, 2, sharey=True, width_ratios=[_PLOT_WIDTH, _NUMBERS_WIDTH])
         if overall is not None:
-            axis.axvspan(overall.low, overall.high, color=COLOURS["sky"], alpha=0.18, linewidth=0, label="_overall")
+            if math.isfinite(overall.low):
+                axis.axvspan(overall.low, overall.high, color=COLOURS["sky"], alpha=0.18, linewidth=0, label="_overall")
             axis.axvline(overall.value, color=COLOURS["blue"], linewidth=0.8, linestyle=":", label="_overall")
         for place, (_, interval) in enumerate(rows):
             if interval is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,7 +43,8 @@ class Predictor:
         model: A run folder, a saved `.keras` file, an exported `.onnx` file, which runs without Keras, the name of a preset, or
             a model: Keras's, or an `OnnxModel`; None takes the default preset. A run folder and a preset know their training
             size; a file does if a `.json` of the same name stands beside it, or within it; an `OnnxModel` does by its card.
-        size: Side in pixels of the square with the area that the model works at; None takes the training size.
+        size: Side in pixels of the square with the area that the model works at; None takes the training size. Less than half
+            or more than twice that size earns a warning.
         threshold: Probability above which a pixel is lesion.
         tta: Test-time augmentation: `"none"`; `"flips"`, the mean over the photograph and its three mirror images; or
             `"dihedral"`, over these and the same turned by 90 degrees. 4 or 8 times the work. Temperature, thresholds, sets
@@ -92,6 +94,12 @@ class Predictor:
             raise ValueError("size is not known for this model: give size=... (--size in a shell), the side it was trained at.")
         if known_size < 1:
             raise ValueError(f"size must be a positive number of pixels, got {size!r}.")
+        if self._fixed is None and (trained := card.get("size")) and not trained / 2 <= known_size <= 2 * trained:
+            warnings.warn(
+                f"size={known_size}: the model was trained at {trained}; lesions so much larger or smaller in pixels are "
+                "outlined and named worse. Leave size out to take the model's own.",
+                stacklevel=2,
+            )
         if tta not in TTA:
             raise ValueError(f"tta must be one of {', '.join(TTA)}, got {tta!r}.")
         if self._fixed is not None and tta == "dihedral" and self._fixed[0] != self._fixed[1]:

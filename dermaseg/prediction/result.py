@@ -220,6 +220,6 @@ def _paths(folder: str | Path, name: str) -> tuple[Path, Path]:
 def _is_prediction(path: Path) -> bool:
     try:
         with Image.open(path, formats=("PNG",)) as picture:
-            return picture.info.get(_NOTE) == NOT_A_DIAGNOSIS
-    except OSError:
+            return _NOTE in picture.info
+    except Exception:  # noqa: BLE001 Pillow raises almost anything for a file that it cannot read, and ours it can
         return False

@@ -160,6 +160,8 @@ def test_files_that_cannot_be_read_are_named(make, tmp_path):
         ((DISC // 100).clip(1), "unreadable mask", "its grey values are 1, 2, none above 127"),
         (np.full((128, 128), 255, np.uint8), "full mask", "edge to edge"),
         (np.full((128, 128), 1, np.uint8), "full mask", "edge to edge"),
+        (255 - DISC, "inverted mask", "lesion all around and skin inside"),
+        (1 - DISC // 255, "inverted mask", "lesion all around and skin inside"),
         (np.where(np.arange(128) == 64, 128, DISC).astype(np.uint8), "grey mask", "3 values; 128 pixels lie between"),
     ],
 )
@@ -169,9 +171,19 @@ def test_faults_of_masks(make, mask, kind, message):
     assert message in report.findings[0].message
 
 
-@pytest.mark.parametrize("mask", [DISC, DISC // 255, 255 - DISC, DISC // 100])
+@pytest.mark.parametrize("mask", [DISC, DISC // 255, DISC // 100])
 def test_two_valued_masks_are_right(make, mask):
     assert not audit(make("a", photograph(0), mask)).findings
+
+
+def test_a_lesion_that_fills_the_picture_is_not_called_inverted(make):
+    corner, notch, speck = (np.full((128, 128), 255, np.uint8) for _ in range(3))
+    corner[:40, :40] = 0
+    notch[50:80, 40:] = 0  # with the next line, 14 % of the border
+    notch[-1, 40:80] = 0
+    speck[60:70, 60:70] = 0
+    for mask in (corner, notch, speck):
+        assert not audit(make("a", photograph(0), mask)).findings
 
 
 def test_a_photograph_whose_mask_is_of_no_use_stays_without_it(make, tmp_path):

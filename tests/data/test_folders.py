@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from dermaseg.data.folders import read_class_folders, read_image_mask_folders, read_samples
@@ -129,6 +131,20 @@ def test_read_samples_recognises_the_other_readers_layouts(tmp_path):
     assert read_samples(tmp_path / "ham").source == "HAM10000"
     with pytest.raises(DataError, match="holds 2 data sets: ham, isic"):
         read_samples(tmp_path)
+
+
+def test_photographs_alone_are_read_where_no_mask_or_class_is_needed(classes, tmp_path):
+    with pytest.raises(DataError, match=r"^found neither masks nor classes for the photographs in .*melanoma\. .*Looked there"):
+        read_samples(classes / "Train" / "melanoma")
+    table = read_samples(classes / "Train" / "melanoma", need_targets=False)
+    assert all(key == sample.image.name for key, sample in zip(table.ids, table, strict=True))
+    assert all(sample.mask is None and sample.label is None for sample in table)
+    (tmp_path / "one").mkdir()
+    shutil.copytree(classes / "Train" / "melanoma", tmp_path / "one" / "nevus")
+    assert read_samples(tmp_path / "one", need_targets=False).ids == tuple(f"nevus/{key}" for key in table.ids)
+    shutil.copytree(classes / "Train" / "melanoma", tmp_path / "one" / "nevus" / "masks")
+    with pytest.raises(DataError, match="/nevus holds masks, "):  # which may be those of the photographs beside it
+        read_samples(tmp_path / "one" / "nevus", need_targets=False)
 
 
 def test_read_samples_says_what_it_looked_for(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -156,8 +157,21 @@ class TestSplitSamples:
 
     @pytest.mark.parametrize("lesions", [[], [1, 1, 1, 1, 2, 2]])
     def test_too_few_lesions(self, lesions):
-        with pytest.raises(DataError, match="leave one of 3 parts empty"):
+        with pytest.raises(DataError, match=r"leave one of 3 parts empty\. Add photographs: 4 groups are enough"):
             split_samples(table_of(lesions))
+
+    @pytest.mark.parametrize("fractions", [(0.7, 0.15, 0.15), (0.8, 0.2), (0.6, 0.3, 0.1), (0.25,) * 4])
+    @pytest.mark.parametrize("classes", [1, 3])
+    def test_so_many_lesions_as_are_said_to_be_enough_are_and_no_fewer_of_one_class(self, fractions, classes):
+        asked = {f"part {number}": fraction for number, fraction in enumerate(fractions)}
+        with pytest.raises(DataError) as said:
+            split_samples(table_of([1]), fractions=asked)
+        enough = int(re.search(r"(\d+) groups are enough", str(said.value))[1])
+        lesions = range(classes * enough)
+        for seed in range(20):
+            split_samples(table_of(lesions, labels=[lesion % classes for lesion in lesions]), fractions=asked, seed=seed)
+        with pytest.raises(DataError, match="empty"):
+            split_samples(table_of(range(enough - 1)), fractions=asked)
 
 
 class TestFolds:

@@ -41,7 +41,7 @@ def test_copies_of_a_lesion_bring_no_certainty():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(0, 5))
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(0, 5))
 def test_the_value_lies_within_the_range_and_seeds_repeat(values, seed):
     interval = bootstrap_interval(np.array(values), resamples=200, seed=seed)
     assert min(values) - 1e-9 <= interval.low <= interval.high <= max(values) + 1e-9
@@ -73,6 +73,34 @@ def test_groups_of_any_size_weigh_by_their_photographs():
     interval = bootstrap_interval(values, groups=groups)
     assert (interval.value, interval.low, interval.high) == (0.75, 0.0, 1.0)  # aa, ab, bb
     assert str(interval) == "0.750 [0.000, 1.000]"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_group_has_a_figure_without_an_interval(weighted):
+    values = np.array([0.25, 0.75])
+    groups = np.array(["lesion", "lesion"])
+
+    def mean(drawn):
+        return drawn @ values / drawn.sum(axis=1) if weighted else values[drawn].mean()
+
+    for interval in (
+        bootstrap_interval(values, groups=groups),
+        bootstrap_statistic(mean, 2, weighted=weighted, groups=groups),
+        paired_bootstrap(values, np.zeros(2), groups=groups),
+    ):
+        assert (interval.value, interval.groups, str(interval)) == (0.5, 1, "0.500")
+        assert np.isnan([interval.low, interval.high]).all()
+
+
+def test_a_figure_that_hangs_on_one_lesion_has_no_interval_of_no_width():
+    positive, scores = np.arange(12) == 11, np.arange(12) / 12
+    found = alarm_figures(positive, scores, rate=0.9)["alarm_sensitivity"]
+    interval = bootstrap_statistic(found, 12, weighted=True)
+    assert (str(interval), interval.groups) == ("1.000", 12)
+    never = bootstrap_statistic(lambda chosen: 0.5 if len(set(chosen.tolist())) == 12 else np.nan, 12, resamples=50)
+    assert str(never) == "0.500"  # no resample holds all twelve
+    all_right = bootstrap_statistic(lambda chosen: 1.0, 12)
+    assert str(all_right) == "1.000 [1.000, 1.000]"
 
 
 def test_many_groups_are_drawn_block_by_block():
@@ -140,7 +168,7 @@ def test_figures_of_all_resamples_at_once_are_those_of_one_after_the_other(seed,
         weighted = bootstrap_statistic(at_once[name], 60, weighted=True, groups=groups, resamples=200, seed=seed)
         single = bootstrap_statistic(figure, 60, groups=groups, resamples=200, seed=seed)
         ours, expected = ((one.value, one.low, one.high) for one in (weighted, single))
-        assert ours == pytest.approx(expected, abs=1e-9), name
+        assert ours == pytest.approx(expected, abs=1e-9, nan_ok=True), name
         drawn = np.random.default_rng(seed).multinomial(12, np.ones(60) / 60, 50)  # 12 photographs: classes are missing
         resampled = [float(figure(np.repeat(np.arange(60), times))) for times in drawn]
         np.testing.assert_allclose(at_once[name](drawn.astype(float)), resampled, atol=1e-9, err_msg=name)
@@ -168,10 +196,13 @@ def test_as_many_of_each_class_have_a_majority_share_within_its_interval():
 
 def test_a_class_that_was_not_drawn_leaves_no_better_mean_behind():
     labels = np.array([0] * 40 + [1] * 38 + [2] * 2)
-    probabilities = np.eye(3)[np.where(labels == 2, 0, labels)]  # both of the rare class are missed
+    named = np.where(labels == 2, 0, labels)  # both of the rare class are missed
+    named[0] = 1
+    probabilities = np.eye(3)[named]
     figure = class_figures(labels, probabilities)["balanced_accuracy"]
     interval = bootstrap_statistic(figure, 80, weighted=True)
-    assert (interval.low, interval.value, interval.high) == pytest.approx((2 / 3,) * 3)
+    assert interval.low < interval.value == pytest.approx((39 / 40 + 1) / 3)
+    assert interval.high == pytest.approx(2 / 3)  # and not that of the two other classes, 1
 
 
 @pytest.mark.parametrize(
@@ -191,10 +222,11 @@ def test_resamples_without_a_value_are_left_out():
     labels = np.array([1] + [0] * 9)
 
     def share_of_positives(index):
-        return 1.0 if labels[index].any() else float("nan")
+        return labels[index].mean() if labels[index].any() else float("nan")
 
     interval = bootstrap_statistic(share_of_positives, 10, resamples=200)
-    assert (interval.value, interval.low, interval.high) == (1, 1, 1)
+    assert (interval.value, interval.low) == (0.1, 0.1)
+    assert interval.high > 0.1
 
 
 @pytest.mark.parametrize(
