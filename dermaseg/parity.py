@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +167,10 @@ def _read_folder(folder: Path) -> Samples:
     if not listing.has_images():
         return read_samples(folder)
     if listing.folders:  # as each layout has some
-        with contextlib.suppress(DataError):
+        try:
             return read_samples(folder)
+        except DataError as error:
+            warnings.warn(f"{folder}: is read as photographs alone, since it is no data set: {error}", stacklevel=2)
     return Samples([Sample(stem, path) for stem, path in find_images(folder).items()], source=folder.name)
 
 

@@ -89,7 +89,9 @@ def task_of(run: RunFolder, given: str | Task | None = None) -> Task:
         return get_task(name)
     if given.name != name or is_own(given) != own:
         raise ValueError(
-            f"{run.path}: was begun with {'your own task' if own else 'the task'} {name!r}; pass that one as task=."
+            f"{run.path}: was begun with your own task {name!r}; pass that one as task=."
+            if own
+            else f"{run.path}: was begun with the task {name!r}; give that one, or none."
         )
     return given
 

@@ -160,7 +160,7 @@ def _as_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {}
     for name, value in arguments.items():
-        if isinstance(value, os.PathLike):
+        if isinstance(value, os.PathLike) or (name.endswith("weights") and isinstance(value, str) and Path(value).is_file()):
             path = Path(value)
             value = str(path.absolute() if path.exists() else path)
         try:

@@ -75,8 +75,11 @@ def test_photographs_beside_a_folder_are_taken_and_a_data_set_is_read_whole(tmp_
     make_synthetic(tmp_path, count=3, size=(48, 64))
     photographs = tmp_path / "images"
     (photographs / "older").mkdir()
-    with pytest.warns(UserWarning, match="left out what lies in older"):
+    with pytest.warns(UserWarning) as told:
         images, masks = calibration_photographs(photographs, size=32)
+    messages = " ".join(str(warning.message) for warning in told)
+    assert "left out what lies in older" in messages
+    assert "is read as photographs alone, since it is no data set" in messages
     assert len(images) == 3
     assert masks is None
     (photographs / "older").rmdir()

@@ -592,10 +592,11 @@ def test_arguments_of_a_builder_are_kept_as_json(data, tmp_path, monkeypatch):
         raise LookupError("enough")
 
     own = dataclasses.replace(get_task("segment"), name="mine", build=build)
-    for model in ({"weights": weights}, {"weights": Path("weights.h5")}, {"weights": Path("no.h5"), "filters": (8, 16)}):
+    there = [{"weights": weights}, {"weights": Path("weights.h5")}, {"weights": "weights.h5"}]
+    for model in (*there, {"weights": Path("no.h5"), "filters": (8, 16)}):
         with pytest.raises(LookupError):
             train(own, data, tmp_path / "run", **{**TINY, "model": model})
-    assert taken == [{"weights": str(weights)}] * 2 + [{"weights": "no.h5", "filters": (8, 16)}]
+    assert taken == [{"weights": str(weights)}] * 3 + [{"weights": "no.h5", "filters": (8, 16)}]
     for value in (np.float32(0.5), float("nan"), {1, 2}):
         with pytest.raises(ValueError, match=r"model: dropout must be a JSON value, got "):
             train(own, data, tmp_path / "run", **{**TINY, "model": {"dropout": value}})
@@ -774,7 +775,7 @@ def test_the_mean_of_two_runs_is_a_run_with_decisions_of_its_own(finished, data,
         average_runs([first, second], mean.path)
     with pytest.raises(ValueError, match="two at least"):
         average_runs([first], tmp_path / "other")
-    with pytest.raises(ValueError, match=r"was begun with the task 'segment'; pass that one as task="):
+    with pytest.raises(ValueError, match="was begun with the task 'segment'; give that one, or none"):
         average_runs([first, second], tmp_path / "other", task="segment-fuzzy")
     with pytest.warns(UserWarning, match="photographs that validate and test this run"):  # of the split of another seed
         third = train("segment", data, tmp_path / "third", start=first.path, **{**TINY, "seed": 6, "steps": 1})
