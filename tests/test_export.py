@@ -17,7 +17,7 @@ from dermaseg.commands.exporting import SUFFIXES
 from dermaseg.converters import CONVERTERS
 from dermaseg.data.synthetic import make_synthetic, synthetic_batch
 from dermaseg.errors import DataError, DermasegError
-from dermaseg.export import calibration_photographs, export_graph, export_model, training_size
+from dermaseg.export import export_graph, export_model, training_size
 from dermaseg.metrics import segmentation_scores
 from dermaseg.models import build_cnn, build_fuzzy_unet, build_hybrid, build_unet
 from dermaseg.prediction import Predictor
@@ -164,7 +164,7 @@ def test_int8_is_judged_by_its_masks(tmp_path):
     images, masks, *_ = synthetic_batch(6, size=(45, 61), seed=1)
     with pytest.raises(ValueError, match="precision='int8' needs check_images"):
         export_model(network, path, precision="int8")
-    with pytest.raises(DermasegError, match=r"not written\. Its masks overlap .* Photographs with masks would tell"):
+    with pytest.raises(DermasegError, match=r"not written\. Its masks overlap .* Give check_masks to learn whether"):
         export_model(network, path, precision="int8", check_images=images, jaccard_tolerance=1e-9)
     assert not path.exists()
     exported = OnnxModel(
@@ -276,13 +276,6 @@ def test_the_shell_calibrates_on_photographs_alone(tmp_path):
     assert not cli.run([*command, str(tmp_path / "data" / "images")])
     facts = OnnxModel(tmp_path / "lesion.onnx").card["export"]
     assert (facts["checked_photographs"], facts["checked_px"]) == (4, [[35, 46]])
-
-
-def test_photographs_beside_a_folder_that_is_no_layout_are_not_taken_for_all(tmp_path):
-    folder = make_synthetic(tmp_path / "data", count=2, size=(45, 60)).rows[0].image.parent
-    (folder / "others").mkdir()
-    with pytest.raises(DataError, match="Looked there and one level down"):
-        calibration_photographs(folder, size=32)
 
 
 @tensorflow_only

@@ -108,7 +108,7 @@ def test_the_report_is_of_the_test_part_at_own_size(finished, data):
     assert seen[-1] == (len(test_ids), len(test_ids))
     figure = report.figures["jaccard"]
     assert figure.value == pytest.approx(np.mean([row["jaccard"] for row in report.rows]))
-    assert figure.low <= figure.value <= figure.high
+    assert np.isnan(figure.low) if figure.groups == 1 else figure.low <= figure.value <= figure.high
     assert "accuracy" not in report.figures  # which is of classes, not of pixels
     written = json.loads((finished.path / "report.json").read_text())
     assert written["figures"]["jaccard"]["value"] == pytest.approx(figure.value)
@@ -485,7 +485,8 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_with_a_remedy(data, tmp_path):
-    with pytest.raises(callbacks.TrainingError, match=r"at step 1 of epoch 1\. .* smaller learning_rate or .*='float32'\.$"):
+    # oneDNN's rectifier makes 0 of NaN: the first loss may still be a number.
+    with pytest.raises(callbacks.TrainingError, match=r"at step [12] of epoch 1\. .* smaller learning_rate or .*='float32'\.$"):
         train("segment", data, tmp_path / "nan", callbacks=[Spoil()], **TINY)
 
 

@@ -53,10 +53,17 @@ assert "tensorflow" not in sys.modules
 @pytest.mark.parametrize("missing", ["keras", "tensorflow"])
 @pytest.mark.parametrize(
     "command",
-    [["predict", "model.keras", "photo.jpg"], ["export", "model.keras", "x.onnx"], ["train", "--data", ".", "--output", "run"]],
+    [
+        ["predict", "model.keras", "photo.jpg"],
+        ["export", "model.keras", "x.onnx"],
+        ["train", "--data", "data", "--output", "run"],
+    ],
     ids=lambda command: command[0],
 )
-def test_a_package_that_is_missing_is_named(tmp_path, missing, command):
+def test_a_package_that_is_missing_is_named(tmp_path, synthetic_folder, missing, command):
+    (tmp_path / "data").symlink_to(synthetic_folder, target_is_directory=True)
+    for name in ("model.keras", "photo.jpg"):
+        (tmp_path / name).touch()
     code = f"{HIDE}\nHIDDEN = ({missing!r},)\nfrom dermaseg import cli\nsys.exit(cli.run({command!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -110,7 +110,7 @@ def deal_groups(samples: Samples, groups: np.ndarray, shares: np.ndarray, seed: 
         part_of_group[index] = part
     if not filled.sum(axis=1).all():
         # How many groups of one size Sainte-Laguë deals out until the smallest part has one.
-        enough = int(np.floor(shares / shares.min() / 2 + 0.5).sum())
+        enough = int(np.floor(shares / shares.min() / 2 + 0.5 + 1e-9).sum())  # 0.3 / 0.1 is less than 3
         raise DataError(
             f"{samples.source or 'samples'}: {len(samples)} photographs in {len(counts)} groups (lesions, patients or "
             f"near-duplicates) leave one of {len(shares)} parts empty. Add photographs: {enough} groups are enough; where "
