@@ -283,13 +283,13 @@ def score(preset: Preset, tables: Tables) -> dict[str, Any]:
 
 
 def _chosen(report: Report) -> dict[str, Any]:
-    whole = {name: dataclasses.asdict(report.figures[name]) for name in FIGURES if name in report.figures}
+    content = report.to_dict()  # where a figure or an interval that there is not is None
+    whole = {name: content["figures"][name] for name in FIGURES if name in content["figures"]}
     subgroups = {
         grouping: {
-            value: {name: dataclasses.asdict(figures[name]) for name in SUBGROUP_FIGURES if name in figures}
-            for value, figures in values.items()
+            value: {name: figures[name] for name in SUBGROUP_FIGURES if name in figures} for value, figures in values.items()
         }
-        for grouping, values in report.subgroups.items()
+        for grouping, values in content["subgroups"].items()
     }
     return {"images": len(report.rows), "groups": report.groups, **whole, "subgroups": subgroups}
 

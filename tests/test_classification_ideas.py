@@ -88,7 +88,7 @@ def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch):
     command = ["--data", str(data), "--output", str(output), "--seeds", "0", "--size", "32", "--steps", "2"]
     classification_ideas.main([*command, "--arms", "cutmix"])
     text = (tmp_path / "ideas" / "ideas.md").read_text()
-    assert text.count("\n") == 4
+    assert text.count("\n") == 6  # the last says what its bold means
     assert read_json(tmp_path / "ideas" / "runs" / "cutmix-0" / "settings.json")["settings"]["mix"] == "cutmix"
     before = (tmp_path / "ideas" / "cutmix-0.json").stat().st_mtime_ns
     classification_ideas.main([*command, "--arms", "cutmix"])

@@ -94,7 +94,7 @@ def test_runs_from_end_to_end_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(classifiers, "_REHEARSALS", 1)
     monkeypatch.setattr(classifiers, "build_resnet18", partial(build_cnn, filters=(8, 16)))  # 11 million take a minute
     classifiers.main([*command, "0.02"])
-    assert len((output / "classifiers.md").read_text().splitlines()) == 4
+    assert len((output / "classifiers.md").read_text().splitlines()) == 6  # the last says what its bold means
     names = (REFERENCE, "plain")
     runs = {name: read_json(output / f"{name}-0.json") for name in names}
     assert 0 < runs[REFERENCE]["parameters"] < runs["plain"]["parameters"]
