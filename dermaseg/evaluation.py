@@ -236,7 +236,7 @@ def evaluate_run(
     report = evaluate(predictor, samples, title=title, on_image=on_image)
     report = replace(report, data=_place(data))
     report.save(folder.path, name=name)
-    write_pictures_and_page(folder, predictor, samples, report, name=name)
+    write_pictures_and_page(folder, predictor, samples, report, name=name, own=data is None)
     if name == "report":
         write_model_card(folder, report)
     return report

@@ -28,7 +28,9 @@ _OF_TRAINING = {"data": "data of the training", "split": "split of the training"
 DPI = 160  # sharp on screens of two dots a CSS pixel
 
 
-def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Samples, report: Report, *, name: str) -> None:
+def write_pictures_and_page(
+    folder: RunFolder, predictor: Predictor, samples: Samples, report: Report, *, name: str, own: bool
+) -> None:
     """Write `<name>.html`, one page with everything, and its pictures: `<name>.png`, outlines, and `<name>-*.png`, classes.
 
     Args:
@@ -36,7 +38,8 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
         predictor: What was evaluated.
         samples: The photographs of the report, in its order.
         report: The report.
-        name: Of the report's files.
+        name: Name of the report's files, without a suffix.
+        own: Whether the photographs are of the run's own data.
     """
     pictures: dict[str, tuple[str, Figure]] = {}
     outlines = _cases(predictor, samples, report)
@@ -48,9 +51,7 @@ def write_pictures_and_page(folder: RunFolder, predictor: Predictor, samples: Sa
     saved = [(caption, folder.path / f"{file}.png") for file, (caption, _) in pictures.items()]
     for (_, path), (_, figure) in zip(saved, pictures.values(), strict=True):
         save_figure(figure, path, dpi=DPI)
-    # Of the run's own data the title names a part.
-    others = report.title.startswith(f"{folder.read_settings()['task']}: all of ")
-    scored = (report.data or samples.source or "a table") if others else None
+    scored = None if own else report.data or samples.source or "a table"
     _page(folder, report, saved, scored=scored).save(folder.path / f"{name}.html")
 
 

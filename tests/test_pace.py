@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dermaseg.pace import LOOKS, Pace, _Clock, measure_pace
+from dermaseg.pace import LOOKS, Pace, _Clock, _some, measure_pace
 
 seconds = st.floats(0.001, 100)
 
@@ -79,6 +79,14 @@ def test_where_an_epoch_has_one_batch_it_is_taken_again_and_what_compiles_does_n
     assert len(training.seen) > 16
     assert set(training.seen) == {0}
     assert pace.first_s > 10 * (pace.step_s + pace.look_s)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="data sets of TensorFlow")
+def test_a_data_set_of_tensorflow_with_one_batch_is_taken_again_too():
+    import tensorflow as tf
+
+    few = tf.data.Dataset.from_tensors((np.zeros((2, 4), "float32"), np.zeros((2, 1), "float32")))
+    assert sum(1 for _ in _some(few)) > 16
 
 
 def test_a_rehearsal_of_slow_steps_takes_no_more_than_it_may(small):
